@@ -1,0 +1,57 @@
+//! What runs guest instructions: two small traits, and a back end for KVM and one for processes.
+//!
+//! A back end knows how to enter a guest and why it came out; what an exit means is decided elsewhere.
+//! Both give the same exits, faults and registers for the same guest (`docs/abi.md` lists the few
+//! things that are unspecified).
+
+mod error;
+mod exit;
+mod ram;
+mod registers;
+
+pub mod kvm;
+pub mod process;
+
+pub use error::Error;
+pub use exit::{Exit, Fault, Width};
+pub use ram::{Backing, GuestRam, ImagePart};
+pub use exit::PAGE_FAULT;
+pub use registers::{GPR_NAMES, Registers};
+
+/// A virtual machine: an address space in which a virtual CPU can run.
+pub trait Vm {
+    /// Creates the one vCPU of the machine, which will start with `entry`.
+    ///
+    /// # Errors
+    /// When the host refuses, or a vCPU exists already.
+    fn create_vcpu(&mut self, entry: &Registers) -> Result<Box<dyn Vcpu>, Error>;
+}
+
+/// A virtual CPU, entered by the thread that created it.
+pub trait Vcpu {
+    /// Enters the guest until something happens that the monitor must see.
+    ///
+    /// # Errors
+    /// When the host fails, never for what a guest does.
+    fn run(&mut self) -> Result<Exit, Error>;
+
+    /// Gives the guest the value its IN instruction reads; only after [`Exit::In`], before the next
+    /// [`Vcpu::run`] or [`Vcpu::registers`].
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn complete_in(&mut self, data: u32) -> Result<(), Error>;
+
+    /// The guest's registers: after an IN or OUT those with which the next instruction starts, after a
+    /// fault those of the faulting instruction (of the next one for traps, as the processor has it).
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn registers(&mut self) -> Result<Registers, Error>;
+
+    /// Replaces the guest's registers, so that the next [`Vcpu::run`] continues from them.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), Error>;
+}
