@@ -1,1 +1,3 @@
-//! Placeholder until the crate's first commit.
+//! Turns a configuration into a machine whose every resource is open, and becomes its monitor.
+
+pub mod spec;

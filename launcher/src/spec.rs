@@ -1,0 +1,93 @@
+//! What the launcher tells the monitor: a machine whose every resource is an open descriptor.
+
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+
+/// One guest, ready to start. It travels as JSON in a sealed memfd whose number is the monitor's only
+/// argument; descriptor numbers in it are those the monitor inherits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// Name of the guest in messages.
+    pub name: String,
+    /// What runs the guest.
+    pub hypervisor: HypervisorSpec,
+    /// End of RAM in bytes: whole pages, below 4 GiB.
+    pub memory_size: u64,
+    /// The guest's program.
+    pub image: ImageSpec,
+    /// Argument string of the guest, at most 4096 bytes.
+    pub arguments: String,
+    /// Network devices; device numbers follow their order.
+    pub net: Vec<NetSpec>,
+    /// How output is written.
+    pub output: OutputSpec,
+    /// File that receives the crash report as JSON, open for writing.
+    pub report: Option<RawFd>,
+}
+
+/// What runs the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum HypervisorSpec {
+    /// KVM.
+    Kvm {
+        /// `/dev/kvm`, open for reading and writing.
+        device: RawFd,
+    },
+    /// A traced process: no virtual machine boundary.
+    Process,
+}
+
+/// The guest's program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSpec {
+    /// The ELF file as a sealed memfd, so that it cannot change under the guest.
+    pub file: RawFd,
+    /// What the user called it, for messages.
+    pub name: String,
+}
+
+/// One network device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetSpec {
+    /// Name of the device.
+    pub name: String,
+    /// MAC address of the guest.
+    pub mac: [u8; 6],
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// IPv4 address of the guest.
+    pub address: Ipv4Addr,
+    /// Bits of the subnet's prefix.
+    pub prefix_len: u8,
+    /// IPv4 address of the gateway.
+    pub gateway: Ipv4Addr,
+    /// Ports of the host that lead into the guest.
+    pub publish: Vec<PublishSpec>,
+    /// Most connections at once.
+    pub max_connections: usize,
+}
+
+/// A host port that leads into the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishSpec {
+    /// Listening, non-blocking TCP socket.
+    pub listener: RawFd,
+    /// Port in the guest.
+    pub guest_port: u16,
+}
+
+/// How output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputSpec {
+    /// The guest's console on standard output, messages on standard error.
+    Human,
+    /// One JSON object a line on standard output: console output, end of the guest, counters.
+    Json,
+}
