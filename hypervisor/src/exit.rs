@@ -1,5 +1,7 @@
 //! Why a guest came out: the same few reasons on every back end.
 
+use denali_arch::space::AddressSpace;
+
 /// Why [`Vcpu::run`](crate::Vcpu::run) returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -82,6 +84,21 @@ pub struct Fault {
     pub error_code: u64,
     /// The address whose access faulted, for page faults; 0 otherwise.
     pub address: u64,
+}
+
+impl Fault {
+    /// The fault in its one form: what a back end's processor tables, or a kernel's lazy mapping, say
+    /// of presence is replaced by what the address map says.
+    #[must_use]
+    pub fn normalised(vector: u8, error_code: u64, address: u64, space: &AddressSpace) -> Self {
+        const WRITE_OR_FETCH: u64 = 1 << 1 | 1 << 4;
+        const USER: u64 = 1 << 2;
+        if vector != PAGE_FAULT {
+            return Self { vector, error_code, address: 0 };
+        }
+        let present = u64::from(space.access_at(address).is_some());
+        Self { vector, error_code: error_code & WRITE_OR_FETCH | USER | present, address }
+    }
 }
 
 /// Vector of the page fault.

@@ -54,4 +54,9 @@ pub trait Vcpu {
     /// # Errors
     /// When the host fails.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), Error>;
+
+    /// How far the guest's time-stamp counter is ahead of the host's (wrapping): 0 where both are one.
+    fn tsc_offset(&self) -> u64 {
+        0
+    }
 }

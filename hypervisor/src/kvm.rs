@@ -1,1 +1,0 @@
-//! The KVM back end.

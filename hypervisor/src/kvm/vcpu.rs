@@ -1,0 +1,240 @@
+//! The vCPU under KVM: entering it, and telling its exits apart.
+
+use super::{Memory, processor};
+use crate::{Error, Exit, Fault, Registers, Vcpu, Width};
+use denali_abi::frame::{GPR_RSP, RFLAGS_VISIBLE};
+use denali_arch::tables::{self, ExceptionFrame};
+use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_IO_IN, Msrs, kvm_msr_entry, kvm_regs};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+use std::rc::Rc;
+
+const RFLAGS_FIXED: u64 = 1 << 1;
+const RFLAGS_IF: u64 = 1 << 9;
+const MSR_TSC: u32 = 0x10;
+
+/// The one vCPU of a guest.
+pub(super) struct KvmVcpu {
+    fd: VcpuFd,
+    memory: Rc<Memory>,
+    stopped: Stopped,
+    tsc_offset: u64,
+}
+
+/// What must happen before the guest's registers are what it will continue with.
+enum Stopped {
+    /// Nothing: they are in the synchronised registers.
+    Clean,
+    /// KVM has yet to step over the I/O instruction, which it does at the next entry.
+    InsideIo,
+    /// The vCPU is in an exception stub; the guest's own registers are these.
+    InException(Registers),
+}
+
+impl KvmVcpu {
+    pub(super) fn new(
+        mut fd: VcpuFd,
+        memory: Rc<Memory>,
+        entry: &Registers,
+    ) -> Result<Self, Error> {
+        fd.set_sync_valid_reg(SyncReg::Register);
+        let tsc_offset = measure_tsc_offset(&fd);
+        let mut vcpu = Self { fd, memory, stopped: Stopped::Clean, tsc_offset };
+        vcpu.set_registers(entry)?;
+        Ok(vcpu)
+    }
+
+    /// Why KVM_RUN returned, when it returned with an exit.
+    fn decode_exit(&mut self) -> Result<Exit, Error> {
+        if self.fd.get_kvm_run().exit_reason == KVM_EXIT_IO {
+            return self.decode_io();
+        }
+        Ok(Exit::Lost(self.describe_lost()))
+    }
+
+    fn decode_io(&mut self) -> Result<Exit, Error> {
+        let rip = self.fd.sync_regs().regs.rip;
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason is KVM_EXIT_IO, for which KVM fills this member of the union.
+        let io = unsafe { run.__bindgen_anon_1.io };
+        if let Some(frame) = tables::exception_at(rip, self.memory.supervisor.bytes()) {
+            return self.decode_exception(&frame);
+        }
+        self.stopped = Stopped::InsideIo;
+        let Some(width) = Width::from_bytes(usize::from(io.size)).filter(|_| io.count == 1) else {
+            return Ok(Exit::Lost(format!("string I/O on port {:#x}", io.port)));
+        };
+        if u32::from(io.direction) == KVM_EXIT_IO_IN {
+            return Ok(Exit::In { port: io.port, width });
+        }
+        let mut data = [0; 4];
+        data[..width.bytes()].copy_from_slice(self.io_data(width.bytes()));
+        Ok(Exit::Out { port: io.port, data: u32::from_le_bytes(data), width })
+    }
+
+    /// The bytes of the current I/O access, inside the shared run structure.
+    fn io_data(&mut self, length: usize) -> &mut [u8] {
+        const RUN_BYTES: usize = size_of::<kvm_bindings::kvm_run>();
+        let run = self.fd.get_kvm_run();
+        // SAFETY: called after KVM_EXIT_IO only, for which KVM fills this member of the union.
+        let offset = unsafe { run.__bindgen_anon_1.io.data_offset } as usize;
+        debug_assert!(offset >= RUN_BYTES && length <= 4);
+        let start = std::ptr::from_mut(run).cast::<u8>();
+        // SAFETY: KVM places the data of an I/O exit at this offset from the run structure, on the
+        // second page of the same mapping (Documentation/virt/kvm/api.rst, KVM_EXIT_IO); `length` is
+        // the size KVM named. The borrow of `self` keeps the vCPU out meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(start.add(offset), length) }
+    }
+
+    fn decode_exception(&mut self, frame: &ExceptionFrame) -> Result<Exit, Error> {
+        let mut registers = neutral(&self.fd.sync_regs().regs);
+        registers.rip = frame.rip;
+        registers.rflags = frame.rflags & RFLAGS_VISIBLE | RFLAGS_FIXED;
+        registers.gpr[GPR_RSP] = frame.rsp;
+        self.stopped = Stopped::InException(registers);
+        if frame.cs & 3 != 3 {
+            return Ok(Exit::Lost(format!("exception {} in an exception stub", frame.vector)));
+        }
+        let address = self.fd.get_sregs().map_err(Error::host("read CR2"))?.cr2;
+        let space = self.memory.ram.space();
+        Ok(Exit::Fault(Fault::normalised(frame.vector, frame.error_code, address, space)))
+    }
+
+    fn describe_lost(&mut self) -> String {
+        let run = self.fd.get_kvm_run();
+        match run.exit_reason {
+            kvm_bindings::KVM_EXIT_SHUTDOWN => "triple fault".to_owned(),
+            kvm_bindings::KVM_EXIT_MMIO => "access to memory that does not exist".to_owned(),
+            kvm_bindings::KVM_EXIT_INTERNAL_ERROR => {
+                // SAFETY: this exit reason fills this member of the union.
+                let code = unsafe { run.__bindgen_anon_1.internal.suberror };
+                format!("KVM could not run an instruction (internal error {code})")
+            }
+            kvm_bindings::KVM_EXIT_FAIL_ENTRY => {
+                // SAFETY: this exit reason fills this member of the union.
+                let entry = unsafe { run.__bindgen_anon_1.fail_entry };
+                format!("KVM refused to enter (reason {:#x})", { entry.hardware_entry_failure_reason })
+            }
+            other => format!("unexpected KVM exit {other}"),
+        }
+    }
+
+    /// Lets KVM step over the I/O instruction without running the guest.
+    fn finish_io(&mut self) -> Result<(), Error> {
+        if !matches!(self.stopped, Stopped::InsideIo) {
+            return Ok(());
+        }
+        self.fd.set_kvm_immediate_exit(1);
+        let outcome = self.fd.run().map(drop);
+        self.fd.set_kvm_immediate_exit(0);
+        self.stopped = Stopped::Clean;
+        match outcome {
+            Err(error) if error.errno() == libc::EINTR => Ok(()),
+            Err(error) => Err(Error::host("complete an I/O instruction")(error)),
+            Ok(()) => Err(Error::Misuse("KVM ran the guest although told to return at once")),
+        }
+    }
+
+    /// Back from the stub's CPL 0 to CPL 3.
+    fn leave_exception(&mut self) -> Result<(), Error> {
+        let mut sregs = self.fd.get_sregs().map_err(Error::host("read system registers"))?;
+        processor::set_user_segments(&mut sregs);
+        self.fd.set_sregs(&sregs).map_err(Error::host("set system registers"))
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self) -> Result<Exit, Error> {
+        if let Stopped::InException(registers) = self.stopped {
+            self.set_registers(&registers)?;
+        }
+        let outcome = self.fd.run().map(drop_exit);
+        self.fd.clear_sync_dirty_reg(SyncReg::Register);
+        self.stopped = Stopped::Clean;
+        match outcome {
+            Ok(()) => self.decode_exit(),
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {
+                Ok(Exit::Interrupted)
+            }
+            Err(error) if error.errno() == libc::EFAULT => {
+                Ok(Exit::Lost("guest memory could not be had from the host".to_owned()))
+            }
+            Err(error) => Err(Error::host("run the vCPU")(error)),
+        }
+    }
+
+    fn complete_in(&mut self, data: u32) -> Result<(), Error> {
+        if !matches!(self.stopped, Stopped::InsideIo) {
+            return Err(Error::Misuse("no IN instruction waits"));
+        }
+        // SAFETY: `InsideIo` is only set after KVM_EXIT_IO, which fills this member of the union.
+        let size = usize::from(unsafe { self.fd.get_kvm_run().__bindgen_anon_1.io.size }).min(4);
+        self.io_data(size).copy_from_slice(&data.to_le_bytes()[..size]);
+        Ok(())
+    }
+
+    fn registers(&mut self) -> Result<Registers, Error> {
+        self.finish_io()?;
+        match &self.stopped {
+            Stopped::InException(registers) => Ok(*registers),
+            _ => Ok(neutral(&self.fd.sync_regs().regs)),
+        }
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), Error> {
+        self.finish_io()?;
+        if matches!(self.stopped, Stopped::InException(_)) {
+            self.leave_exception()?;
+            self.stopped = Stopped::Clean;
+        }
+        self.fd.sync_regs_mut().regs = for_kvm(registers);
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+        Ok(())
+    }
+
+    fn tsc_offset(&self) -> u64 {
+        self.tsc_offset
+    }
+}
+
+/// Ends the borrow of the run structure; the exit is decoded from it afterwards.
+fn drop_exit(_: VcpuExit<'_>) {}
+
+fn neutral(regs: &kvm_regs) -> Registers {
+    Registers {
+        gpr: [
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp, regs.r8,
+            regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+        ],
+        rip: regs.rip,
+        rflags: regs.rflags & RFLAGS_VISIBLE | RFLAGS_FIXED,
+    }
+}
+
+fn for_kvm(registers: &Registers) -> kvm_regs {
+    let [rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15] =
+        registers.gpr;
+    let rflags = registers.rflags & RFLAGS_VISIBLE | RFLAGS_FIXED | RFLAGS_IF;
+    let rip = registers.rip;
+    #[rustfmt::skip]
+    let regs = kvm_regs {
+        rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags,
+    };
+    regs
+}
+
+/// How far the guest's time-stamp counter is ahead of the host's, 0 where they are the same.
+fn measure_tsc_offset(fd: &VcpuFd) -> u64 {
+    // Reading both takes a few microseconds; real offsets are a host's uptime.
+    const SAME: u64 = 1 << 24;
+    // SAFETY: RDTSC has no preconditions on x86-64.
+    let host = unsafe { core::arch::x86_64::_rdtsc() };
+    let entry = kvm_msr_entry { index: MSR_TSC, ..Default::default() };
+    let Ok(mut msrs) = Msrs::from_entries(&[entry]) else { return 0 };
+    match fd.get_msrs(&mut msrs) {
+        Ok(1) => {
+            let offset = msrs.as_slice()[0].data.wrapping_sub(host);
+            if offset.wrapping_add(SAME) < 2 * SAME { 0 } else { offset }
+        }
+        _ => 0,
+    }
+}
