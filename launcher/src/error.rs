@@ -1,0 +1,50 @@
+//! Why a guest could not be started, in one line, and the exit status that says so.
+
+use denali_abi::status;
+use denali_config::ConfigError;
+use std::fmt;
+
+/// A guest that could not be started. Displayed as one line that names what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaunchError {
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// The image cannot be used.
+    Image(String),
+    /// The host lacks something: `/dev/kvm`, a free port, a permission, memory.
+    Host(String),
+}
+
+impl LaunchError {
+    /// The exit status for this error, as `docs/exit-codes.md` lists it.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Config(_) => status::BAD_CONFIG,
+            Self::Image(_) => status::BAD_IMAGE,
+            Self::Host(_) => status::HOST_LACKS,
+        }
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Image(message) | Self::Host(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+impl From<ConfigError> for LaunchError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The error of a system call the launcher cannot do without, naming what it was for.
+pub(crate) fn host(what: &str, error: nix::Error) -> LaunchError {
+    LaunchError::Host(format!("{what}: {}", error.desc()))
+}

@@ -1,0 +1,111 @@
+//! Listening sockets for published ports.
+
+use crate::error::LaunchError;
+use denali_config::Publish;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
+    setsockopt, socket, sockopt,
+};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Connections that may wait to be accepted; the host may cut it (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// A listening, non-blocking socket at the host's address of `publish`, and its true address: where
+/// the port is 0, the host chooses one. `field` and `origin` are for messages.
+pub(crate) fn open(
+    publish: &Publish,
+    field: &str,
+    origin: &str,
+) -> Result<(OwnedFd, SocketAddr), LaunchError> {
+    attempt(publish.host).map_err(|error| {
+        let why = explain(publish, error);
+        LaunchError::Host(format!("{origin}: {field}: {why}"))
+    })
+}
+
+fn attempt(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        // [::] is then every IPv6 address and no IPv4 one, which can be published beside it.
+        setsockopt(&listener, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&listener, Backlog::new(BACKLOG)?)?;
+    let port = match address.port() {
+        0 => local_port(&listener)?,
+        port => port,
+    };
+    Ok((listener, SocketAddr::new(address.ip(), port)))
+}
+
+fn local_port(listener: &OwnedFd) -> Result<u16, Errno> {
+    let address: SockaddrStorage = getsockname(listener.as_raw_fd())?;
+    let v4 = address.as_sockaddr_in().map(|v4| v4.port());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.port())).ok_or(Errno::EAFNOSUPPORT)
+}
+
+fn explain(publish: &Publish, error: Errno) -> String {
+    let (address, port) = (publish.host.ip(), publish.host.port());
+    match error {
+        Errno::EADDRINUSE => format!(
+            "port {port} of {address} is in use; stop what listens there or choose another port, \
+             e.g. \"{}:{}\"",
+            SocketAddr::new(address, port.checked_add(1).unwrap_or(8080)),
+            publish.guest_port
+        ),
+        Errno::EACCES | Errno::EPERM => format!(
+            "this user may not listen on port {port}; choose one above 1023, e.g. \"{}:{}\"",
+            SocketAddr::new(address, 8080),
+            publish.guest_port
+        ),
+        Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT => {
+            format!("this host has no address {address}; choose one it has, e.g. 127.0.0.1")
+        }
+        other => format!("cannot listen on {}: {}", publish.host, other.desc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_free_port_is_taken_and_accepts() {
+        let publish: Publish = "0:80".parse().unwrap();
+        let (listener, address) = open(&publish, "f", "vm.json").unwrap();
+        assert_ne!(address.port(), 0);
+        let listener = TcpListener::from(listener);
+        let nothing_yet = listener.accept().unwrap_err();
+        assert_eq!(nothing_yet.kind(), std::io::ErrorKind::WouldBlock);
+        TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn a_port_in_use_names_the_field() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let publish: Publish = format!("{port}:80").parse().unwrap();
+        let error = open(&publish, "net[0].backend.user.publish[0]", "vm.json").unwrap_err();
+        let expected =
+            format!("vm.json: net[0].backend.user.publish[0]: port {port} of 127.0.0.1 is in use");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.status(), denali_abi::status::HOST_LACKS);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused() {
+        let publish: Publish = "192.0.2.1:0:80".parse().unwrap();
+        let error = open(&publish, "f", "vm.json").unwrap_err().to_string();
+        assert!(error.contains("this host has no address 192.0.2.1"), "{error}");
+    }
+}

@@ -1,0 +1,186 @@
+//! Opens everything a guest needs and writes it down for the monitor.
+
+use crate::error::{LaunchError, host};
+use crate::hypervisor::{Chosen, choose};
+use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, NetSpec, OutputSpec, PublishSpec};
+use crate::{image, listen, sealed};
+use denali_config::{Document, Guest, Net};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::ffi::CString;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What the launcher is told beside the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings<'a> {
+    /// Built-in images: names and ELF files.
+    pub built_in: &'a [(&'a str, &'a [u8])],
+    /// The monitor's program; see [`find_monitor`](crate::find_monitor).
+    pub monitor: PathBuf,
+    /// How output is written.
+    pub output: OutputSpec,
+    /// File that receives the crash report; emptied at start, made if missing.
+    pub report: Option<&'a Path>,
+}
+
+/// A published port that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where the host listens.
+    pub host: SocketAddr,
+    /// Number of the guest's network device.
+    pub device: usize,
+    /// Port in the guest.
+    pub guest_port: u16,
+}
+
+/// A guest whose every resource is open. Dropping it closes them all.
+#[derive(Debug)]
+pub struct Launch {
+    pub(crate) monitor: CString,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    spec: MachineSpec,
+    published: Vec<Published>,
+    notices: Vec<String>,
+}
+
+impl Launch {
+    /// Checks the configuration and opens everything it asks for.
+    pub fn prepare(document: &Document, settings: &Settings<'_>) -> Result<Self, LaunchError> {
+        let guest = document.guest()?;
+        let origin = document.origin("image");
+        let (image, image_name) = image::seal(&guest.image, origin, settings.built_in)?;
+        let mut opened = Opened::default();
+        let image = ImageSpec { file: opened.keep(image), name: image_name };
+        let hypervisor = opened.hypervisor(&guest, document)?;
+        let mut net = Vec::with_capacity(guest.net.len());
+        for (device, config) in guest.net.iter().enumerate() {
+            net.push(opened.network(device, config, document)?);
+        }
+        let report = match settings.report {
+            Some(path) => Some(opened.report(path)?),
+            None => None,
+        };
+        let spec = MachineSpec {
+            name: guest.name,
+            hypervisor,
+            memory_size: guest.memory_size,
+            image,
+            arguments: guest.arguments,
+            net,
+            output: settings.output,
+            report,
+        };
+        Ok(Self {
+            monitor: CString::new(settings.monitor.as_os_str().as_bytes())
+                .map_err(|_| host("path of the monitor", Errno::EINVAL))?,
+            descriptors: opened.descriptors,
+            spec,
+            published: opened.published,
+            notices: opened.notices,
+        })
+    }
+
+    /// What the monitor is told.
+    #[must_use]
+    pub fn spec(&self) -> &MachineSpec {
+        &self.spec
+    }
+
+    /// The published ports, in the order of the configuration.
+    #[must_use]
+    pub fn published(&self) -> &[Published] {
+        &self.published
+    }
+
+    /// What the user should know, one line each.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+/// What has been opened so far.
+#[derive(Default)]
+struct Opened {
+    descriptors: Vec<OwnedFd>,
+    published: Vec<Published>,
+    notices: Vec<String>,
+}
+
+impl Opened {
+    /// Keeps the descriptor open and returns its number.
+    fn keep(&mut self, descriptor: OwnedFd) -> RawFd {
+        let number = descriptor.as_raw_fd();
+        self.descriptors.push(descriptor);
+        number
+    }
+
+    fn hypervisor(
+        &mut self,
+        guest: &Guest,
+        document: &Document,
+    ) -> Result<HypervisorSpec, LaunchError> {
+        match choose(guest.hypervisor, document.origin("hypervisor"))? {
+            Chosen::Kvm(device) => Ok(HypervisorSpec::Kvm { device: self.keep(device) }),
+            Chosen::Process(reason) => {
+                if let Some(reason) = reason {
+                    self.notices.push(format!(
+                        "{reason}: the guest runs as a traced process, which is no virtual machine \
+                         boundary"
+                    ));
+                }
+                Ok(HypervisorSpec::Process)
+            }
+        }
+    }
+
+    fn network(
+        &mut self,
+        device: usize,
+        net: &Net,
+        document: &Document,
+    ) -> Result<NetSpec, LaunchError> {
+        let mut publish = Vec::with_capacity(net.publish.len());
+        for (index, port) in net.publish.iter().enumerate() {
+            let field = format!("net[{device}].backend.user.publish[{index}]");
+            let (listener, host) = listen::open(port, &field, document.origin(&field))?;
+            self.published.push(Published { host, device, guest_port: port.guest_port });
+            publish
+                .push(PublishSpec { listener: self.keep(listener), guest_port: port.guest_port });
+        }
+        Ok(NetSpec {
+            name: net.name.clone(),
+            mac: net.mac.0,
+            mtu: net.mtu,
+            address: net.address.address,
+            prefix_len: net.address.prefix_len,
+            gateway: net.gateway,
+            publish,
+            max_connections: net.max_connections,
+        })
+    }
+
+    fn report(&mut self, path: &Path) -> Result<RawFd, LaunchError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        match open(path, flags | OFlag::O_NONBLOCK, Mode::from_bits_retain(0o644)) {
+            Ok(file) => Ok(self.keep(file)),
+            Err(error) => Err(LaunchError::Host(format!(
+                "--report {}: cannot be written: {}; choose another file",
+                path.display(),
+                error.desc()
+            ))),
+        }
+    }
+}
+
+/// The machine's description as a sealed file.
+pub(crate) fn seal_spec(spec: &MachineSpec) -> Result<OwnedFd, LaunchError> {
+    let json = serde_json::to_vec(spec)
+        .map_err(|error| LaunchError::Host(format!("cannot describe the machine: {error}")))?;
+    sealed::from_bytes(c"denali-machine", &json)
+}
