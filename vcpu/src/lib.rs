@@ -1,1 +1,274 @@
-//! Placeholder until the crate's first commit.
+//! The vCPU loop: enter the guest, handle its exit, drain the queues, post interrupts, sleep.
+//!
+//! One thread runs it to completion; the states are an enum, and each has one function.
+
+mod clock;
+mod crash;
+mod frame;
+mod machine;
+
+pub use clock::{ClockStart, GuestClock};
+pub use crash::{Cause, Crash};
+pub use machine::Machine;
+
+use denali_abi::doorbell::Doorbell;
+use denali_abi::frame::UPCALL_VECTOR;
+use denali_abi::registers::{CONSOLE_MAX, NO_DEADLINE};
+use denali_hypervisor::{Error as HypervisorError, Exit, Fault, GuestRam, Vcpu, Width};
+use denali_interrupts::{Line, Poster};
+use denali_scheduler::{Idle, earlier};
+use frame::Reason;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use vm_memory::{Bytes, GuestAddress};
+
+/// What the loop does next.
+enum State {
+    /// Run the guest.
+    Enter,
+    /// The guest waits: service everything, then sleep or continue it.
+    Idle,
+    /// The guest is over.
+    Ended(End),
+}
+
+/// How a guest ended.
+#[derive(Debug)]
+pub enum End {
+    /// It rang TERMINATE with this value.
+    Terminated(u32),
+    /// It did something that ends a guest.
+    Crashed(Box<Crash>),
+    /// The monitor was told to end it by this signal.
+    Signalled(i32),
+}
+
+/// A failure of the monitor or its host, not of the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The hypervisor failed.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// Events, devices or the console failed.
+    #[error("{what}: {source}")]
+    Machine {
+        /// What was being done.
+        what: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+}
+
+/// Everything the loop works on.
+pub struct VcpuLoop<M> {
+    vcpu: Box<dyn Vcpu>,
+    ram: Rc<GuestRam>,
+    machine: M,
+    poster: Poster,
+    timer: Line,
+    clock: GuestClock,
+    exits: u64,
+    console: Vec<u8>,
+}
+
+impl<M: Machine> VcpuLoop<M> {
+    /// A loop for a vCPU that has not run yet; the clock is published here.
+    pub fn new(
+        vcpu: Box<dyn Vcpu>,
+        ram: Rc<GuestRam>,
+        machine: M,
+        poster: Poster,
+        timer: Line,
+        mut clock: GuestClock,
+    ) -> Self {
+        clock.publish_first(ram.registers());
+        Self { vcpu, ram, machine, poster, timer, clock, exits: 0, console: Vec::new() }
+    }
+
+    /// Runs the guest to its end.
+    ///
+    /// # Errors
+    /// When the host fails; whatever the guest does is an [`End`].
+    pub fn run(&mut self) -> Result<End, Error> {
+        let mut state = State::Enter;
+        loop {
+            state = match state {
+                State::Enter => self.enter()?,
+                State::Idle => self.idle()?,
+                State::Ended(end) => return Ok(end),
+            };
+        }
+    }
+
+    /// What surrounds the guest.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Times the guest has left guest mode.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.exits
+    }
+
+    /// The interrupts of the guest so far.
+    #[must_use]
+    pub fn interrupts(&self) -> denali_interrupts::Counters {
+        self.poster.counters()
+    }
+
+    fn enter(&mut self) -> Result<State, Error> {
+        self.machine.before_entry().map_err(failed("prepare an entry"))?;
+        if let Some(signal) = self.machine.ended_by_signal() {
+            return Ok(State::Ended(End::Signalled(signal)));
+        }
+        self.clock.refresh_if_old(self.ram.registers());
+        self.poster.post(self.ram.registers());
+        if let Some(crash) = self.deliver_upcall()? {
+            return Ok(crash);
+        }
+        let exit = self.vcpu.run()?;
+        self.exits += 1;
+        self.ram.registers().exits.store(self.exits, Ordering::Relaxed);
+        self.handle(exit)
+    }
+
+    fn handle(&mut self, exit: Exit) -> Result<State, Error> {
+        match exit {
+            Exit::Out { port, data, width } => self.handle_out(port, data, width),
+            Exit::In { port, width } => self.handle_in(port, width),
+            Exit::Fault(fault) => self.handle_fault(fault),
+            Exit::Interrupted => {
+                self.service()?;
+                Ok(State::Enter)
+            }
+            Exit::Lost(why) => self.crash(Cause::Lost(why)),
+        }
+    }
+
+    fn handle_out(&mut self, port: u16, data: u32, width: Width) -> Result<State, Error> {
+        match Doorbell::decode(port) {
+            Some(Doorbell::Idle) => return Ok(State::Idle),
+            Some(Doorbell::Terminate) => return Ok(State::Ended(End::Terminated(data))),
+            Some(Doorbell::Console) => return self.write_console(),
+            // One queue is never processed alone: what else is ready rides along.
+            Some(Doorbell::Flush | Doorbell::Notify(_)) => {
+                self.service()?;
+            }
+            Some(Doorbell::Register(device, offset)) => {
+                self.machine.write_register(device, offset, width, data);
+            }
+            None => return self.crash(Cause::UnknownPort { port, write: true }),
+        }
+        Ok(State::Enter)
+    }
+
+    fn handle_in(&mut self, port: u16, width: Width) -> Result<State, Error> {
+        let Some(Doorbell::Register(device, offset)) = Doorbell::decode(port) else {
+            return self.crash(Cause::UnknownPort { port, write: false });
+        };
+        let data = self.machine.read_register(device, offset, width);
+        self.vcpu.complete_in(data)?;
+        Ok(State::Enter)
+    }
+
+    fn handle_fault(&mut self, fault: Fault) -> Result<State, Error> {
+        let entry = self.ram.registers().fault_entry.load(Ordering::Relaxed);
+        if entry == 0 {
+            return self.crash(Cause::Fault(fault));
+        }
+        let reason = Reason {
+            vector: u64::from(fault.vector),
+            error_code: fault.error_code,
+            address: fault.address,
+        };
+        let interrupted = self.vcpu.registers()?;
+        match frame::push(&self.ram, &interrupted, reason, entry) {
+            Ok(entered) => {
+                self.vcpu.set_registers(&entered)?;
+                Ok(State::Enter)
+            }
+            Err(frame::StackUnusable) => self.crash(Cause::Fault(fault)),
+        }
+    }
+
+    /// Interrupts the guest if it wants to be and something is pending.
+    fn deliver_upcall(&mut self) -> Result<Option<State>, Error> {
+        let registers = self.ram.registers();
+        if registers.pending.load(Ordering::Relaxed) == 0
+            || registers.upcall_enabled.load(Ordering::Relaxed) == 0
+        {
+            return Ok(None);
+        }
+        let entry = registers.upcall_entry.load(Ordering::Relaxed);
+        if entry == 0 {
+            return Ok(None);
+        }
+        registers.upcall_enabled.store(0, Ordering::Relaxed);
+        let interrupted = self.vcpu.registers()?;
+        let reason = Reason { vector: UPCALL_VECTOR, error_code: 0, address: 0 };
+        match frame::push(&self.ram, &interrupted, reason, entry) {
+            Ok(entered) => {
+                self.vcpu.set_registers(&entered)?;
+                Ok(None)
+            }
+            Err(frame::StackUnusable) => self.crash(Cause::UpcallStack).map(Some),
+        }
+    }
+
+    fn write_console(&mut self) -> Result<State, Error> {
+        let registers = self.ram.registers();
+        let address = registers.console_addr.load(Ordering::Relaxed);
+        let length = registers.console_len.load(Ordering::Relaxed).min(CONSOLE_MAX);
+        self.console.resize(length as usize, 0);
+        if self.ram.read_slice(&mut self.console, GuestAddress(address)).is_err() {
+            return self.crash(Cause::BadConsole { address, length });
+        }
+        self.machine.console(&self.console).map_err(failed("write to the console"))?;
+        Ok(State::Enter)
+    }
+
+    /// Services everything, then continues the guest if something came of it, else sleeps once.
+    fn idle(&mut self) -> Result<State, Error> {
+        let more = self.service()?;
+        let registers = self.ram.registers();
+        self.poster.post(registers);
+        let pending = registers.pending.load(Ordering::Acquire) != 0;
+        let wanted = registers.idle_deadline_ns.load(Ordering::Relaxed);
+        let deadline = (wanted != NO_DEADLINE).then_some(wanted);
+        let now = self.clock.now_ns();
+        match denali_scheduler::idle(now, pending, deadline) {
+            Idle::Run => return Ok(State::Enter),
+            Idle::TimerDue => {
+                self.timer.raise();
+                return Ok(State::Enter);
+            }
+            Idle::SleepUntil(_) if more => {}
+            Idle::SleepUntil(deadline) => {
+                let until = earlier(deadline, self.machine.deadline());
+                let timeout = until.map(|until| until.saturating_sub(now));
+                self.machine.wait(timeout).map_err(failed("wait for events"))?;
+            }
+        }
+        Ok(match self.machine.ended_by_signal() {
+            Some(signal) => State::Ended(End::Signalled(signal)),
+            None => State::Idle,
+        })
+    }
+
+    fn service(&mut self) -> Result<bool, Error> {
+        let now = self.clock.now_ns();
+        self.machine.service(now).map_err(failed("service devices"))
+    }
+
+    fn crash(&mut self, cause: Cause) -> Result<State, Error> {
+        let registers = self.vcpu.registers()?;
+        Ok(State::Ended(End::Crashed(Box::new(Crash { cause, registers }))))
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Machine { what, source }
+}

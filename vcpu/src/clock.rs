@@ -1,0 +1,218 @@
+//! The guest's clock: the time-stamp counter, kept in step with the host's boot time.
+//!
+//! The guest reads time without an exit; the monitor uses the same formula for the guest's deadlines,
+//! so that both always mean the same moment, and spares itself the system call. Corrections are made
+//! at entry when the last is older than a second: forwards at once, backwards only by running slower.
+
+use denali_abi::registers::{ClockReading, VirtualRegisters};
+use nix::time::{ClockId, clock_gettime};
+use std::sync::atomic::Ordering;
+
+const SHIFT: u32 = 32;
+const NS_PER_SECOND: u64 = 1_000_000_000;
+/// A clock that is ahead runs slower by at most this many ns each second.
+const SLEW_MAX_NS: u64 = 500_000;
+/// A measured rate that differs from the last by more than one part in this is no rate: the host slept.
+const RATE_CHANGE_MAX: u64 = 1_000;
+
+/// Host time and counter at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    tsc: u64,
+    boot_ns: u64,
+    real_ns: u64,
+}
+
+/// Keeps the clock in the virtual registers.
+#[derive(Debug)]
+pub struct GuestClock {
+    reading: ClockReading,
+    last: Sample,
+    /// Nanoseconds per tick times 2^32, as last measured.
+    rate: u64,
+    ticks_per_second: u64,
+    seq: u32,
+    tsc_offset: u64,
+}
+
+impl GuestClock {
+    /// A clock for a guest whose counter is `tsc_offset` ticks ahead of the host's. The counter's
+    /// frequency is measured against `start`, taken earlier, where KVM does not tell it.
+    #[must_use]
+    pub fn new(start: ClockStart, tsc_khz: Option<u32>, tsc_offset: u64) -> Self {
+        let now = Sample::take();
+        let rate = match tsc_khz {
+            Some(khz) if khz > 0 => (1_000_000 << SHIFT) / u64::from(khz),
+            _ => measured_rate(&start.0, &now).unwrap_or(1 << SHIFT),
+        };
+        let ticks_per_second = ((u128::from(NS_PER_SECOND) << SHIFT) / u128::from(rate)) as u64;
+        let mut clock = Self {
+            reading: ClockReading {
+                shift: SHIFT,
+                tsc_base: now.tsc,
+                mult: rate,
+                monotonic_base_ns: now.boot_ns,
+                realtime_offset_ns: 0,
+            },
+            last: now,
+            rate,
+            ticks_per_second,
+            seq: 0,
+            tsc_offset,
+        };
+        clock.adjust(now);
+        clock
+    }
+
+    /// Monotonic time of the guest in ns.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.reading.monotonic_ns(rdtsc())
+    }
+
+    /// Writes clock and frequency into the virtual registers for the first time.
+    pub fn publish_first(&mut self, registers: &VirtualRegisters) {
+        registers.cpu_khz.store((self.ticks_per_second / 1_000) as u32, Ordering::Relaxed);
+        self.publish(registers);
+    }
+
+    /// Corrects and publishes the clock if the last correction is older than a second.
+    pub fn refresh_if_old(&mut self, registers: &VirtualRegisters) {
+        if rdtsc().wrapping_sub(self.last.tsc) > self.ticks_per_second {
+            self.adjust(Sample::take());
+            self.publish(registers);
+        }
+    }
+
+    fn publish(&mut self, registers: &VirtualRegisters) {
+        let for_guest = ClockReading {
+            tsc_base: self.reading.tsc_base.wrapping_add(self.tsc_offset),
+            ..self.reading
+        };
+        registers.clock.write(&mut self.seq, &for_guest);
+    }
+
+    fn adjust(&mut self, now: Sample) {
+        if let Some(rate) = measured_rate(&self.last, &now)
+            && rate.abs_diff(self.rate) <= self.rate / RATE_CHANGE_MAX
+            && now.tsc - self.last.tsc > self.ticks_per_second / 2
+        {
+            self.rate = rate;
+        }
+        let shown = self.reading.monotonic_ns(now.tsc);
+        let ahead = shown.saturating_sub(now.boot_ns);
+        let slower = u128::from(self.rate) * u128::from(ahead.min(SLEW_MAX_NS));
+        self.reading = ClockReading {
+            shift: SHIFT,
+            tsc_base: now.tsc,
+            mult: self.rate - (slower / u128::from(NS_PER_SECOND)) as u64,
+            monotonic_base_ns: shown.max(now.boot_ns),
+            realtime_offset_ns: now.real_ns.wrapping_sub(now.boot_ns),
+        };
+        self.last = now;
+    }
+}
+
+/// The moment from which the counter's frequency is measured: taken early, costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockStart(Sample);
+
+impl ClockStart {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Sample::take())
+    }
+
+    /// Host boot time at that moment, in ns.
+    #[must_use]
+    pub fn boot_ns(&self) -> u64 {
+        self.0.boot_ns
+    }
+}
+
+impl Sample {
+    fn take() -> Self {
+        let before = rdtsc();
+        let boot_ns = read(ClockId::CLOCK_BOOTTIME);
+        let after = rdtsc();
+        let real_ns = read(ClockId::CLOCK_REALTIME);
+        Self { tsc: before + after.saturating_sub(before) / 2, boot_ns, real_ns }
+    }
+}
+
+fn measured_rate(from: &Sample, to: &Sample) -> Option<u64> {
+    let ticks = to.tsc.checked_sub(from.tsc).filter(|&ticks| ticks > 0)?;
+    let elapsed = to.boot_ns.checked_sub(from.boot_ns)?;
+    u64::try_from((u128::from(elapsed) << SHIFT) / u128::from(ticks)).ok().filter(|&rate| rate > 0)
+}
+
+fn read(clock: ClockId) -> u64 {
+    // These clocks exist on every kernel that runs this; 0 would only make the guest's clock wait.
+    clock_gettime(clock).map_or(0, |time| {
+        (time.tv_sec() as u64).wrapping_mul(NS_PER_SECOND).wrapping_add(time.tv_nsec() as u64)
+    })
+}
+
+fn rdtsc() -> u64 {
+    // SAFETY: RDTSC has no preconditions on x86-64.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(tsc: u64, boot_ns: u64) -> Sample {
+        Sample { tsc, boot_ns, real_ns: boot_ns + 1_000 }
+    }
+
+    /// A clock of 2 GHz at tick 0, ns 0.
+    fn clock() -> GuestClock {
+        let rate = 1 << (SHIFT - 1);
+        let reading = ClockReading {
+            shift: SHIFT,
+            tsc_base: 0,
+            mult: rate,
+            monotonic_base_ns: 0,
+            realtime_offset_ns: 0,
+        };
+        let ticks_per_second = 2 * NS_PER_SECOND;
+        GuestClock { reading, last: at(0, 0), rate, ticks_per_second, seq: 0, tsc_offset: 0 }
+    }
+
+    #[test]
+    fn a_clock_behind_jumps_forward() {
+        let mut clock = clock();
+        clock.adjust(at(2_000_000_000, 1_000_400_000));
+        assert_eq!(clock.reading.monotonic_ns(2_000_000_000), 1_000_400_000);
+        assert_eq!(clock.reading.realtime_offset_ns, 1_000);
+    }
+
+    #[test]
+    fn a_clock_ahead_runs_slower_and_never_back() {
+        let mut clock = clock();
+        clock.adjust(at(2_000_000_000, 999_700_000));
+        assert_eq!(clock.reading.monotonic_ns(2_000_000_000), 1_000_000_000);
+        let second_later = clock.reading.monotonic_ns(4_000_000_000);
+        assert!((1_999_300_000..1_999_800_000).contains(&second_later), "{second_later}");
+    }
+
+    #[test]
+    fn a_night_asleep_is_not_a_rate() {
+        let mut clock = clock();
+        let hours = 8 * 3600 * NS_PER_SECOND;
+        clock.adjust(at(2_000_000_000, hours));
+        assert_eq!(clock.rate, 1 << (SHIFT - 1));
+        assert_eq!(clock.reading.monotonic_ns(2_000_000_000), hours);
+    }
+
+    #[test]
+    fn measured_against_the_host_it_keeps_time() {
+        let start = ClockStart::now();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let clock = GuestClock::new(start, None, 0);
+        let host = read(ClockId::CLOCK_BOOTTIME);
+        assert!(clock.now_ns().abs_diff(host) < 5_000_000);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the vCPU loop needs of everything around the vCPU: devices, console, events, sleep.
+
+use denali_hypervisor::Width;
+use std::io;
+
+/// The guest's surroundings, driven by the loop on its one thread.
+pub trait Machine {
+    /// Writes the guest's bytes to the console.
+    ///
+    /// # Errors
+    /// When the console is gone.
+    fn console(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads a register of device `device`; 0 where there is none.
+    fn read_register(&mut self, device: usize, offset: u16, width: Width) -> u32;
+
+    /// Writes a register of device `device`; ignored where there is none.
+    fn write_register(&mut self, device: usize, offset: u16, width: Width, value: u32);
+
+    /// Processes all queues and whatever the outside has ready, without waiting, and raises the lines
+    /// of devices that have something for the guest. Says whether more could be done at once.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn service(&mut self, now_ns: u64) -> io::Result<bool>;
+
+    /// When a device must be serviced next at the latest, in ns, if nothing happens before.
+    fn deadline(&self) -> Option<u64>;
+
+    /// Sleeps until an event or for `timeout_ns`, `None` = until an event.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()>;
+
+    /// Called before every entry: makes sure that a guest which computes is interrupted after a
+    /// quantum, and looks at the outside when one has passed.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn before_entry(&mut self) -> io::Result<()>;
+
+    /// The signal that ends the guest now, if one came.
+    fn ended_by_signal(&self) -> Option<i32>;
+}
