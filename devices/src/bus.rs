@@ -1,0 +1,105 @@
+//! The bus: finds the device an access means, and services all devices in one sweep.
+
+use crate::Interrupt;
+use crate::virtio::{Transport, VirtioDevice};
+use denali_abi::doorbell::DEVICES_MAX;
+use vm_memory::GuestMemory;
+
+/// All devices of one guest, by their numbers.
+pub struct Bus<M: GuestMemory> {
+    devices: Vec<Transport<M>>,
+}
+
+/// What a sweep over all devices has left undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// At least one interrupt was raised.
+    pub raised: bool,
+    /// A device stopped at its budget: call again before sleeping.
+    pub more: bool,
+}
+
+/// The guest has as many devices as it can have ([`DEVICES_MAX`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {DEVICES_MAX} devices")]
+pub struct BusFull;
+
+impl<M: GuestMemory> Default for Bus<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M: GuestMemory> Bus<M> {
+    /// A bus with no device.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { devices: Vec::new() }
+    }
+
+    /// The number the next attached device gets, so that its interrupt line can be made first.
+    #[must_use]
+    pub fn next_number(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Attaches a device, which raises `interrupt`; returns its number.
+    ///
+    /// # Errors
+    /// When the bus is full.
+    pub fn attach(
+        &mut self,
+        device: Box<dyn VirtioDevice<M>>,
+        interrupt: Box<dyn Interrupt>,
+    ) -> Result<usize, BusFull> {
+        let number = self.devices.len();
+        if number >= DEVICES_MAX {
+            return Err(BusFull);
+        }
+        self.devices.push(Transport::new(device, interrupt));
+        Ok(number)
+    }
+
+    /// Reads `width` bytes (1, 2 or 4) at `offset` of a device's register file; 0 where nothing is.
+    #[must_use]
+    pub fn read(&self, device: usize, offset: u16, width: usize) -> u32 {
+        self.devices.get(device).map_or(0, |device| device.read(offset, width))
+    }
+
+    /// Writes `width` bytes (1, 2 or 4) at `offset` of a device's register file; ignored where
+    /// nothing is. True: the device wants [`Bus::service`] now.
+    pub fn write(&mut self, device: usize, offset: u16, width: usize, value: u32) -> bool {
+        self.devices.get_mut(device).is_some_and(|device| device.write(offset, width, value))
+    }
+
+    /// The guest rang the doorbell of a device. True: the device wants [`Bus::service`] now.
+    pub fn notify(&mut self, device: usize, queue: u16) -> bool {
+        self.devices.get_mut(device).is_some_and(|device| device.notify(queue))
+    }
+
+    /// Takes what guest and back ends have, in every queue of every device, and raises interrupts.
+    /// `now_ns` is monotonic time.
+    pub fn service(&mut self, memory: &M, now_ns: u64) -> Service {
+        let mut total = Service::default();
+        for device in &mut self.devices {
+            let done = device.service(memory, now_ns);
+            total.raised |= done.raised;
+            total.more |= done.more;
+        }
+        total
+    }
+
+    /// When [`Bus::service`] must be called next at the latest though nothing happens, in
+    /// nanoseconds of monotonic time.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.devices.iter().filter_map(Transport::deadline).min()
+    }
+
+    /// Counters of a device, by name: those of the transport, then those of the device and its back
+    /// end. Empty for a number without a device.
+    #[must_use]
+    pub fn counters(&self, device: usize) -> Vec<(&'static str, u64)> {
+        self.devices.get(device).map_or_else(Vec::new, Transport::counters)
+    }
+}

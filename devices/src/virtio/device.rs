@@ -1,0 +1,58 @@
+//! What the transport asks of a device.
+
+use super::queue::{DeviceQueue, QueueError};
+use vm_memory::GuestMemory;
+
+/// A virtio device behind a transport.
+///
+/// Life: `activate` when the driver is ready, then `service` any number of times, then `reset`, and
+/// so on; `idle` instead of `service` while there is no driver.
+pub trait VirtioDevice<M: GuestMemory> {
+    /// The virtio device type.
+    fn kind(&self) -> u32;
+
+    /// The feature bits of this kind of device; those of the transport and rings are added to them.
+    fn features(&self) -> u64;
+
+    /// Most entries of each queue, each a power of two; as many queues as there are numbers.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// The configuration space.
+    fn config(&self) -> &[u8];
+
+    /// The driver is ready and has agreed to `features`.
+    fn activate(&mut self, features: u64);
+
+    /// The driver is gone, or starts anew.
+    fn reset(&mut self);
+
+    /// Moves what there is between the queues and the back end, within a budget. `now_ns` is
+    /// monotonic time.
+    ///
+    /// # Errors
+    /// When a queue is malformed: the transport then leaves all of them alone until the next reset.
+    fn service(
+        &mut self,
+        queues: &mut [DeviceQueue],
+        memory: &M,
+        now_ns: u64,
+    ) -> Result<Progress, QueueError>;
+
+    /// Lets the back end work while there is no driver.
+    fn idle(&mut self, now_ns: u64);
+
+    /// When it must be serviced next at the latest, in nanoseconds of monotonic time.
+    fn deadline(&self) -> Option<u64>;
+
+    /// Counters by name.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// How far a service came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Buffers were used of which the driver wants to hear.
+    pub interrupt: bool,
+    /// The budget ended before the work did.
+    pub more: bool,
+}

@@ -1,0 +1,12 @@
+//! Virtio as all devices share it: the device trait, the register file, queues and descriptor chains.
+
+mod chain;
+mod device;
+mod queue;
+mod registers;
+mod transport;
+
+pub use chain::{Chain, Direction};
+pub use device::{Progress, VirtioDevice};
+pub use queue::{DeviceQueue, QueueError};
+pub use transport::Transport;
