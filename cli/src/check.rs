@@ -1,0 +1,97 @@
+//! `denali check`: everything `denali run` would refuse before the guest starts, and what would run.
+
+use crate::arguments::CheckArguments;
+use crate::findings::Findings;
+use crate::output::{Failure, Format, print, print_json};
+use crate::run::built_in;
+use denali_abi::boot::{KIND_NET, kind_name};
+use denali_abi::status;
+use denali_arch::image::{Image, ImageError};
+use denali_config::{Document, Guest, HypervisorChoice};
+use denali_launcher::open_kvm;
+
+/// Checks a configuration and its image, and says what would run. No port is opened.
+pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
+    let document = arguments.guest.document()?;
+    let guest = document.guest()?;
+    let origin = document.origin("image");
+    let bytes = denali_launcher::read_image(&guest.image, origin, &built_in())?;
+    let image_name = image_name(&guest);
+    let image = check_image(&bytes, &image_name, &guest, &document)?;
+    let hypervisor = hypervisor(guest.hypervisor, document.origin("hypervisor"))?;
+    let findings = Findings {
+        guest: &guest,
+        image: &image,
+        image_name: &image_name,
+        image_bytes: bytes.len(),
+        hypervisor: &hypervisor,
+    };
+    match arguments.format.format() {
+        Format::Human => print(&findings.table()),
+        Format::Json => print_json(&findings.json()),
+    }
+}
+
+/// What messages call the image.
+fn image_name(guest: &Guest) -> String {
+    match &guest.image {
+        denali_config::Image::BuiltIn(name) => name.clone(),
+        denali_config::Image::File(path) => path.display().to_string(),
+    }
+}
+
+/// The image, if it can run with this guest's memory and devices; `place` is what messages call it.
+fn check_image(
+    bytes: &[u8],
+    place: &str,
+    guest: &Guest,
+    document: &Document,
+) -> Result<Image, Failure> {
+    let image = Image::parse(bytes)
+        .map_err(|error| Failure::new(status::BAD_IMAGE, format_args!("{place}: {error}")))?;
+    image.address_space(guest.memory_size).map_err(|error| match error {
+        ImageError::MemoryTooSmall { .. } => {
+            let origin = document.origin("memory");
+            Failure::new(status::BAD_IMAGE, format_args!("{origin}: memory: {place} {error}"))
+        }
+        _ => Failure::new(status::BAD_IMAGE, format_args!("{place}: {error}")),
+    })?;
+    let attached: Vec<(u32, &str)> =
+        guest.net.iter().map(|net| (KIND_NET, net.name.as_str())).collect();
+    match image.missing_devices(&attached).first() {
+        None => Ok(image),
+        Some(device) => {
+            let kind = kind_name(device.kind);
+            let called = match device.name() {
+                "" => String::new(),
+                name => format!(" called {name:?}"),
+            };
+            Err(Failure::new(
+                status::BAD_IMAGE,
+                format_args!(
+                    "{place}: the image needs a {kind} device{called}; add one under {kind:?} of the \
+                     configuration"
+                ),
+            ))
+        }
+    }
+}
+
+/// What would run the guest.
+fn hypervisor(choice: HypervisorChoice, origin: &str) -> Result<String, Failure> {
+    let kvm = || open_kvm().map(drop);
+    Ok(match choice {
+        HypervisorChoice::Process => "process (no virtual machine boundary)".into(),
+        HypervisorChoice::Auto => match kvm() {
+            Ok(()) => "kvm".into(),
+            Err(problem) => format!("process (no virtual machine boundary): {problem}"),
+        },
+        HypervisorChoice::Kvm => {
+            kvm().map_err(|problem| {
+                let message = format!("{origin}: hypervisor: \"kvm\" is asked for, but {problem}");
+                Failure::new(status::HOST_LACKS, message)
+            })?;
+            "kvm".into()
+        }
+    })
+}
