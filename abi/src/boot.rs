@@ -118,6 +118,14 @@ impl BootInformation {
         devices: [DeviceEntry::EMPTY; DEVICES_MAX],
     };
 
+    /// The page as it lies in guest memory.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 4096] {
+        // SAFETY: the structure is `repr(C)` of integers and byte arrays without padding (the sizes
+        // asserted below are the sums of the fields'), so all its 4096 bytes are initialised.
+        unsafe { &*core::ptr::from_ref(self).cast::<[u8; 4096]>() }
+    }
+
     /// The devices that are attached.
     #[must_use]
     pub fn attached(&self) -> &[DeviceEntry] {

@@ -33,6 +33,9 @@ pub struct Frame {
     pub rflags: u64,
 }
 
+/// Index of RDI in [`Frame::gpr`].
+pub const GPR_RDI: usize = 5;
+
 /// Index of RSP in [`Frame::gpr`].
 pub const GPR_RSP: usize = 7;
 

@@ -59,4 +59,14 @@ pub trait Vcpu {
     fn tsc_offset(&self) -> u64 {
         0
     }
+
+    /// Frequency of the time-stamp counter in kHz, where the host tells it.
+    fn tsc_khz(&self) -> Option<u32> {
+        None
+    }
+
+    /// The process that executes the guest, if it is not the monitor itself.
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
 }

@@ -1,6 +1,6 @@
 //! Pushes the frame with which a guest is entered at `fault_entry` or `upcall_entry`.
 
-use denali_abi::frame::{Frame, RESUME_DISTANCE};
+use denali_abi::frame::{Frame, GPR_RDI, RESUME_DISTANCE};
 use denali_hypervisor::{GuestRam, Registers};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -42,12 +42,12 @@ pub(crate) fn push(
     ram.write_slice(&resume, GuestAddress(resume_rsp)).map_err(|_| StackUnusable)?;
     ram.write_slice(&bytes(&words(&frame)), GuestAddress(at)).map_err(|_| StackUnusable)?;
     let mut entered = Registers { rip: entry, rflags: 2, ..Registers::default() };
-    entered.gpr[RDI] = at;
+    entered.gpr[GPR_RDI] = at;
     entered.gpr[denali_abi::frame::GPR_RSP] = at;
     Ok(entered)
 }
 
-const RDI: usize = 5;
+
 
 fn words(frame: &Frame) -> [u64; WORDS] {
     let mut words = [0; WORDS];
@@ -93,7 +93,7 @@ mod tests {
         let rsp = 0x40_1238;
         let entered = push(&ram, &interrupted(rsp), REASON, 0x20_1000).unwrap();
         let at = entered.rsp();
-        assert_eq!((entered.rip, entered.rflags, entered.gpr[RDI]), (0x20_1000, 2, at));
+        assert_eq!((entered.rip, entered.rflags, entered.gpr[GPR_RDI]), (0x20_1000, 2, at));
         assert!(at % 16 == 0 && at + FRAME_SIZE <= rsp - RESUME_DISTANCE);
         let word = |address: u64| ram.read_obj::<u64>(GuestAddress(address)).unwrap();
         assert_eq!([word(at), word(at + 8), word(at + 16)], [14, 6, 0x123]);

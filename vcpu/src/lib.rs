@@ -158,7 +158,9 @@ impl<M: Machine> VcpuLoop<M> {
                 self.service()?;
             }
             Some(Doorbell::Register(device, offset)) => {
-                self.machine.write_register(device, offset, width, data);
+                if self.machine.write_register(device, offset, width, data) {
+                    self.service()?;
+                }
             }
             None => return self.crash(Cause::UnknownPort { port, write: true }),
         }

@@ -14,8 +14,9 @@ pub trait Machine {
     /// Reads a register of device `device`; 0 where there is none.
     fn read_register(&mut self, device: usize, offset: u16, width: Width) -> u32;
 
-    /// Writes a register of device `device`; ignored where there is none.
-    fn write_register(&mut self, device: usize, offset: u16, width: Width, value: u32);
+    /// Writes a register of device `device`; ignored where there is none. True: there is something to
+    /// [service](Machine::service) now.
+    fn write_register(&mut self, device: usize, offset: u16, width: Width, value: u32) -> bool;
 
     /// Processes all queues and whatever the outside has ready, without waiting, and raises the lines
     /// of devices that have something for the guest. Says whether more could be done at once.

@@ -194,6 +194,10 @@ impl Vcpu for KvmVcpu {
     fn tsc_offset(&self) -> u64 {
         self.tsc_offset
     }
+
+    fn tsc_khz(&self) -> Option<u32> {
+        self.fd.get_tsc_khz().ok().filter(|&khz| khz > 0)
+    }
 }
 
 /// Ends the borrow of the run structure; the exit is decoded from it afterwards.
