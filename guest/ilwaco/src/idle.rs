@@ -1,0 +1,82 @@
+//! What happens between tasks: taking in interrupts, packets and timers before, and afterwards
+//! sending, and idling until there is something to do.
+
+use crate::clock::Instant;
+use crate::registers::virtual_registers;
+use crate::{console, exit, ports, stop, time};
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use denali_abi::doorbell;
+use denali_abi::registers::{NO_DEADLINE, PENDING_STOP};
+
+/// What the network has to do at each turn. Programs that do not use it do not contain it.
+pub(crate) trait Network {
+    /// Takes in the frames that arrived, waking tasks.
+    fn receive(&self, now: Instant);
+    /// Sends what tasks and protocols have to send. True if there is more to do at once.
+    fn send(&self, now: Instant) -> bool;
+    /// When a protocol's timer wants `send` called.
+    fn deadline(&self, now: Instant) -> Option<Instant>;
+}
+
+vcpu_local! {
+    static NETWORK: Cell<Option<&'static dyn Network>> = Cell::new(None);
+}
+
+/// Has the network take part in every turn.
+pub(crate) fn set_network(network: &'static dyn Network) {
+    NETWORK.with(|cell| cell.set(Some(network)));
+}
+
+fn network() -> Option<&'static dyn Network> {
+    NETWORK.with(Cell::get)
+}
+
+/// Takes in what happened: interrupts, packets, timers. Tasks it concerns become ready.
+pub(crate) fn before_tasks() {
+    let pending = &virtual_registers().pending;
+    if pending.load(Ordering::Relaxed) != 0 {
+        let bits = pending.swap(0, Ordering::Acquire);
+        if bits & (1 << PENDING_STOP) != 0 {
+            stop::request();
+        }
+    }
+    let now = Instant::now();
+    if let Some(network) = network() {
+        network.receive(now);
+    }
+    time::fire(now);
+}
+
+/// Sends what is to be sent and, if nobody is ready, idles.
+pub(crate) fn after_tasks(tasks_ready: bool) {
+    let now = Instant::now();
+    let more = network().is_some_and(|network| network.send(now));
+    if more || tasks_ready {
+        return;
+    }
+    if stop::ends_program() {
+        at_end();
+        exit::terminate(0);
+    }
+    let timer = time::nearest();
+    let protocol = network().and_then(|network| network.deadline(now));
+    let deadline = [timer, protocol].into_iter().flatten().min();
+    console::flush();
+    idle(deadline);
+}
+
+/// Sends what is still to be sent, once the program is done.
+pub(crate) fn at_end() {
+    if let Some(network) = network() {
+        while network.send(Instant::now()) {}
+        ports::out32(doorbell::FLUSH, 0);
+    }
+}
+
+/// Idles until something is pending or `deadline` passes.
+fn idle(deadline: Option<Instant>) {
+    let ns = deadline.map_or(NO_DEADLINE, Instant::as_ns);
+    virtual_registers().idle_deadline_ns.store(ns, Ordering::Relaxed);
+    ports::out32(doorbell::IDLE, 0);
+}

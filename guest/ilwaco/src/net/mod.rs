@@ -1,0 +1,59 @@
+//! TCP/IP: asynchronous sockets over the first network card.
+//!
+//! The card is started by the first socket, and takes its address from the device table. All frames
+//! that have arrived are taken in before tasks run, and what tasks and protocols have to send goes
+//! out after them, so that acknowledgements travel with answers and a whole batch costs one exit.
+
+mod stack;
+mod tcp;
+mod udp;
+
+pub use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
+pub use tcp::{TcpListener, TcpStream};
+pub use udp::UdpSocket;
+
+use core::fmt;
+
+/// Why a network operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// No network card is attached, or it does not work.
+    NoDevice,
+    /// The card has no IPv4 address, or the other side's address cannot be reached from it.
+    NoAddress,
+    /// Too little memory, or too many sockets.
+    OutOfMemory,
+    /// The port is 0, or something listens on it already.
+    BadPort,
+    /// The other side refused or reset the connection, or no longer answers.
+    Reset,
+    /// The connection is closed in this direction.
+    Closed,
+    /// The datagram is larger than the socket's buffer or the destination is not valid.
+    BadDatagram,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoDevice => "no usable network card is attached",
+            Self::NoAddress => "the network card has no address from which this can be reached",
+            Self::OutOfMemory => "too little memory for another socket",
+            Self::BadPort => "the port is 0 or in use",
+            Self::Reset => "the connection was refused or reset",
+            Self::Closed => "the connection is closed",
+            Self::BadDatagram => "the datagram is too large or its destination is not valid",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// This guest's IPv4 address.
+///
+/// # Errors
+/// [`Error::NoDevice`] and [`Error::NoAddress`].
+pub fn address() -> Result<Ipv4Address, Error> {
+    stack::with(|stack| stack.address().ok_or(Error::NoAddress))?
+}

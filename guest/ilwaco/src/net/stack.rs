@@ -1,0 +1,343 @@
+//! The state of the network: card, interface, sockets, listeners, and their part in every turn.
+
+use super::Error;
+use crate::clock::Instant;
+use crate::idle::{self, Network};
+use crate::virtio::net::{NetDevice, NetError};
+use crate::{entropy, memory, ports, registers};
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::task::Waker;
+use core::time::Duration;
+use denali_abi::boot::{DeviceEntry, KIND_NET};
+use denali_abi::doorbell;
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
+};
+use smoltcp::socket::tcp::{self, State};
+use smoltcp::time::{Duration as NetDuration, Instant as NetInstant};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+
+/// Frames taken in per turn, so that a flood does not keep tasks from running.
+const FRAMES_PER_TURN: usize = 256;
+/// Sockets that wait for the next connection to each listener.
+const LISTENING: usize = 2;
+/// Connections to each listener that have not been accepted.
+const BACKLOG: usize = 256;
+/// Most TCP sockets of all kinds.
+const SOCKETS_MAX: usize = 1024;
+/// Memory that stays free for programs when a socket is made.
+const RESERVE: usize = 64 * 1024;
+/// Memory per socket that stays free, for the tables that grow with their number.
+const RESERVE_PER_SOCKET: usize = 2 * 1024;
+/// How long the other side may stay silent during a handshake, or after this side closed.
+const PATIENCE: NetDuration = NetDuration::from_secs(20);
+
+/// A port on which connections are accepted.
+pub(super) struct Listener {
+    pub(super) port: u16,
+    /// Sockets that listen, are in the handshake, or wait to be accepted.
+    pub(super) sockets: Vec<SocketHandle>,
+    /// Who waits for a connection.
+    pub(super) waker: Option<Waker>,
+}
+
+/// Everything the network consists of.
+pub(super) struct Stack {
+    device: NetDevice,
+    pub(super) interface: Interface,
+    pub(super) sockets: SocketSet<'static>,
+    pub(super) listeners: Vec<Listener>,
+    /// Sockets whose owners are gone, while the connection is being closed.
+    orphans: Vec<SocketHandle>,
+    /// Closed sockets, kept for their buffers.
+    spare: Vec<tcp::Socket<'static>>,
+    /// TCP sockets there are, spare ones included.
+    tcp_count: usize,
+    /// Bytes of a TCP socket's receive and transmit buffers.
+    buffers: (usize, usize),
+    /// Whether the last turn could not send all there was.
+    blocked: bool,
+}
+
+vcpu_local! {
+    static STACK: RefCell<Option<Stack>> = RefCell::new(None);
+}
+
+/// Calls `use_it` with the stack, which is started first if it is not running.
+pub(super) fn with<R>(use_it: impl FnOnce(&mut Stack) -> R) -> Result<R, Error> {
+    STACK.with(|cell| {
+        let mut stack = cell.borrow_mut();
+        if stack.is_none() {
+            *stack = Some(Stack::start()?);
+            idle::set_network(&Turn);
+        }
+        stack.as_mut().map(use_it).ok_or(Error::NoDevice)
+    })
+}
+
+/// Calls `use_it` with the stack of an existing socket.
+pub(super) fn running<R>(use_it: impl FnOnce(&mut Stack) -> R) -> R {
+    STACK.with(|cell| match cell.borrow_mut().as_mut() {
+        Some(stack) => use_it(stack),
+        None => unreachable!("a socket exists only once the stack runs"),
+    })
+}
+
+/// The network's part in every turn of the idle loop.
+struct Turn;
+
+impl Network for Turn {
+    fn receive(&self, now: Instant) {
+        running(|stack| stack.receive(net_time(now)));
+    }
+
+    fn send(&self, now: Instant) -> bool {
+        running(|stack| stack.send(net_time(now)))
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        running(|stack| stack.deadline(now))
+    }
+}
+
+fn net_time(now: Instant) -> NetInstant {
+    NetInstant::from_micros((now.as_ns() / 1000) as i64)
+}
+
+impl Stack {
+    fn start() -> Result<Self, Error> {
+        let entry = registers::devices(KIND_NET).next().ok_or(Error::NoDevice)?;
+        let mut device = NetDevice::start(entry.number as u16).map_err(|error| match error {
+            NetError::Refused => Error::NoDevice,
+            NetError::OutOfMemory => Error::OutOfMemory,
+        })?;
+        let mut config = Config::new(EthernetAddress(device.mac()).into());
+        config.random_seed = entropy::next_u64();
+        let mut interface = Interface::new(config, &mut device, net_time(Instant::now()));
+        configure(&mut interface, entry);
+        Ok(Self {
+            device,
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            listeners: Vec::new(),
+            orphans: Vec::new(),
+            spare: Vec::new(),
+            tcp_count: 0,
+            buffers: buffer_sizes(registers::boot_information().memory_size),
+            blocked: false,
+        })
+    }
+
+    /// The interface's address.
+    pub(super) fn address(&self) -> Option<Ipv4Address> {
+        self.interface.ipv4_addr()
+    }
+
+    /// A closed TCP socket, to listen or connect with.
+    pub(super) fn tcp_socket(&mut self) -> Result<tcp::Socket<'static>, Error> {
+        if let Some(socket) = self.spare.pop() {
+            return Ok(socket);
+        }
+        let reserve = RESERVE + self.tcp_count * RESERVE_PER_SOCKET;
+        if self.tcp_count >= SOCKETS_MAX || !memory::has_room(reserve) {
+            return Err(Error::OutOfMemory);
+        }
+        let (receive, transmit) = self.buffers;
+        let buffers = memory::fresh(receive + transmit).ok_or(Error::OutOfMemory)?;
+        let (receive, transmit) = buffers.split_at_mut(receive);
+        let mut socket =
+            tcp::Socket::new(tcp::SocketBuffer::new(receive), tcp::SocketBuffer::new(transmit));
+        // Answers are complete when they are sent, and egress comes after tasks have run: neither
+        // waiting for more to send nor for something to send an acknowledgement with would help.
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        self.tcp_count += 1;
+        Ok(socket)
+    }
+
+    /// Makes sure that enough sockets of each listener listen.
+    pub(super) fn replenish_listeners(&mut self) {
+        for index in 0..self.listeners.len() {
+            self.remove_dead(index);
+            let listener = &self.listeners[index];
+            let listening = listener
+                .sockets
+                .iter()
+                .filter(|&&handle| self.sockets.get::<tcp::Socket<'_>>(handle).is_listening())
+                .count();
+            for _ in listening..LISTENING {
+                if self.listeners[index].sockets.len() >= BACKLOG || !self.add_listening(index) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn add_listening(&mut self, index: usize) -> bool {
+        let Ok(mut socket) = self.tcp_socket() else {
+            return false;
+        };
+        let listener = &mut self.listeners[index];
+        if socket.listen(listener.port).is_err() {
+            self.spare.push(socket);
+            return false;
+        }
+        socket.set_timeout(Some(PATIENCE));
+        if let Some(waker) = &listener.waker {
+            socket.register_recv_waker(waker);
+        }
+        listener.sockets.push(self.sockets.add(socket));
+        true
+    }
+
+    /// Puts sockets aside whose connection failed before it was accepted.
+    fn remove_dead(&mut self, index: usize) {
+        let mut position = 0;
+        while let Some(&handle) = self.listeners[index].sockets.get(position) {
+            if is_over(self.sockets.get::<tcp::Socket<'_>>(handle)) {
+                self.listeners[index].sockets.swap_remove(position);
+                self.set_aside(handle);
+            } else {
+                position += 1;
+            }
+        }
+    }
+
+    /// Takes over a socket whose owner is gone: what it still has to send is sent, what arrives is
+    /// thrown away, and it is put aside when the connection is over.
+    pub(super) fn adopt(&mut self, handle: SocketHandle) {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        socket.close();
+        socket.set_timeout(Some(PATIENCE));
+        self.orphans.push(handle);
+    }
+
+    /// Forgets a listener and everything that connected to it but was not accepted.
+    pub(super) fn stop_listening(&mut self, port: u16) {
+        if let Some(index) = self.listeners.iter().position(|listener| listener.port == port) {
+            for handle in self.listeners.swap_remove(index).sockets {
+                self.sockets.get_mut::<tcp::Socket<'_>>(handle).abort();
+                self.orphans.push(handle);
+            }
+        }
+    }
+
+    fn reap_orphans(&mut self) {
+        let mut position = 0;
+        while let Some(&handle) = self.orphans.get(position) {
+            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+            while socket.can_recv() && socket.recv(|bytes| (bytes.len(), ())).is_ok() {}
+            if is_over(socket) {
+                self.orphans.swap_remove(position);
+                self.set_aside(handle);
+            } else {
+                position += 1;
+            }
+        }
+    }
+
+    /// Takes a socket out of the set and keeps it for the next connection.
+    fn set_aside(&mut self, handle: SocketHandle) {
+        if let smoltcp::socket::Socket::Tcp(mut socket) = self.sockets.remove(handle) {
+            // From TIME-WAIT to closed, without a packet: the socket is no longer in the set.
+            socket.abort();
+            socket.set_timeout(None);
+            self.spare.push(socket);
+        }
+    }
+
+    fn receive(&mut self, now: NetInstant) {
+        for _ in 0..FRAMES_PER_TURN {
+            let taken =
+                self.interface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
+            if taken == PollIngressSingleResult::None {
+                break;
+            }
+            if self.device.take_opening() {
+                self.replenish_listeners();
+            }
+        }
+    }
+
+    /// Sends everything there is to send. True if more can be done at once.
+    fn send(&mut self, now: NetInstant) -> bool {
+        self.blocked = false;
+        self.device.interrupt_when_sent(false);
+        self.device.take_starved();
+        loop {
+            let sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
+            if self.device.take_starved() && !self.make_room() {
+                break;
+            }
+            if sent == PollResult::None {
+                break;
+            }
+        }
+        self.reap_orphans();
+        self.device.has_received() && !self.blocked
+    }
+
+    /// Has the device take the frames that wait to leave. False if it takes none now: then it
+    /// interrupts when it has taken one.
+    fn make_room(&mut self) -> bool {
+        ports::out32(doorbell::FLUSH, 0);
+        if self.device.reclaim() {
+            return true;
+        }
+        self.device.interrupt_when_sent(true);
+        // It may have taken one just before it saw that an interrupt is wanted.
+        self.blocked = !self.device.reclaim();
+        !self.blocked
+    }
+
+    fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if self.blocked {
+            return None;
+        }
+        let at = self.interface.poll_at(net_time(now), &self.sockets)?;
+        let at = Instant::from_ns(at.total_micros().unsigned_abs() * 1000);
+        // All that could be sent was sent, so whatever wants to be sent at once has to wait a
+        // little for something that is missing.
+        Some(at.max(now + Duration::from_millis(1)))
+    }
+}
+
+/// Whether a TCP socket has nothing more to say or hear.
+///
+/// TIME-WAIT counts: the virtual wire neither loses nor delays segments, and a stray one finds the
+/// port closed. A closed socket that still knows its peer has a reset to send first.
+fn is_over(socket: &tcp::Socket<'_>) -> bool {
+    match socket.state() {
+        State::TimeWait => true,
+        State::Closed => socket.remote_endpoint().is_none(),
+        _ => false,
+    }
+}
+
+/// Gives the interface the addresses of the device table.
+fn configure(interface: &mut Interface, entry: &DeviceEntry) {
+    let address = Ipv4Address::from(entry.ipv4);
+    if !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() {
+        let prefix = entry.prefix_len.min(32);
+        interface.update_ip_addrs(|addresses| {
+            // The list is empty and holds at least one.
+            let _ = addresses.push(IpCidr::new(address.into(), prefix));
+        });
+    }
+    let gateway = Ipv4Address::from(entry.gateway);
+    if !gateway.is_unspecified() {
+        // The table of routes is empty and holds at least one.
+        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
+    }
+}
+
+/// Bytes of receive and transmit buffers, by how much memory the guest has. They are touched only
+/// as far as they are filled.
+fn buffer_sizes(memory_size: u64) -> (usize, usize) {
+    match memory_size >> 20 {
+        0..8 => (4 << 10, 8 << 10),
+        8..32 => (8 << 10, 16 << 10),
+        _ => (16 << 10, 32 << 10),
+    }
+}

@@ -1,0 +1,35 @@
+//! Virtio: drivers for devices whose registers are ports and whose queues are memory.
+//!
+//! Queues are never notified one by one: IDLE and FLUSH process all of them with one exit.
+
+pub(crate) mod checksum;
+pub(crate) mod net;
+pub(crate) mod queue;
+
+use crate::ports;
+use denali_abi::doorbell::{DEVICE_REGISTERS, DEVICE_STRIDE};
+
+/// The register file of one device. Every access costs an exit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegisterFile {
+    base: u16,
+}
+
+impl RegisterFile {
+    /// The registers of device `number`.
+    pub(crate) const fn of_device(number: u16) -> Self {
+        Self { base: DEVICE_REGISTERS + number * DEVICE_STRIDE }
+    }
+
+    pub(crate) fn read(self, register: u16) -> u32 {
+        ports::in32(self.base + register)
+    }
+
+    pub(crate) fn read16(self, register: u16) -> u16 {
+        ports::in16(self.base + register)
+    }
+
+    pub(crate) fn write(self, register: u16, value: u32) {
+        ports::out32(self.base + register, value);
+    }
+}
