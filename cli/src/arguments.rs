@@ -214,5 +214,5 @@ fn one_line(error: &clap::Error) -> String {
         .map(|line| words(line.strip_prefix("error: ").unwrap_or(line)))
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    format!("{} (see denali --help)", message.join("; "))
+    format!("{} (see denali --help)", message.join("; ").replace(":; ", ": "))
 }

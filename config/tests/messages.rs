@@ -1,0 +1,185 @@
+//! What each mistake in a configuration is answered with: one line that names the field.
+
+use denali_config::{Document, Guest};
+use std::path::PathBuf;
+
+fn guest(text: &str) -> Result<Guest, String> {
+    let error = |error: denali_config::ConfigError| error.to_string();
+    let document = Document::parse(text.as_bytes(), "vm.json", "vms".into()).map_err(error)?;
+    document.guest().map_err(error)
+}
+
+/// A configuration with one network device whose fields are `fields`.
+fn with_net(fields: &str) -> String {
+    format!(r#"{{"image": "web", "net": [{{{fields}, "backend": {{"user": {{}}}}}}]}}"#)
+}
+
+/// A configuration with these published ports.
+fn with_publish(ports: &str) -> String {
+    format!(r#"{{"image": "web", "net": [{{"backend": {{"user": {{"publish": {ports}}}}}}}]}}"#)
+}
+
+fn assert_refused(text: &str, expected: &str) {
+    let message = guest(text).expect_err(text);
+    assert!(message.starts_with("vm.json: "), "{message}");
+    assert!(message.contains(expected), "{text}\nsays {message:?}\n not {expected:?}");
+    assert!(!message.contains('\n'), "{message}");
+}
+
+#[test]
+fn malformed_json_names_line_and_column() {
+    for (text, expected) in [
+        ("", "vm.json: not valid JSON: EOF while parsing a value at line 1 column 0"),
+        ("{\n  \"image\": \"web\",\n}", "not valid JSON: trailing comma at line 3 column 1"),
+        ("{\"image\": \"web\"} x", "not valid JSON: trailing characters at line 1 column 18"),
+        ("{\"image\": \"a\", \"image\": \"b\"}", "field \"image\" is there twice at line 1 column"),
+        ("[]", "vm.json: is not a JSON object"),
+        ("{\"image\": \"\u{0}\"}", "not valid JSON: control character"),
+    ] {
+        assert_refused(text, expected);
+    }
+}
+
+#[test]
+fn unknown_fields_at_every_level_have_their_full_path() {
+    for (text, expected) in [
+        (
+            r#"{"image": "web", "memroy": 1}"#.to_owned(),
+            "vm.json: memroy: unknown field (did you mean \"memory\"?); the fields here are name, ",
+        ),
+        (with_net(r#""ip": "10.0.2.15/24""#), "net[0].ip: unknown field; the fields here are"),
+        (
+            r#"{"image": "web", "net": [{"backend": {"user": {"publsh": []}}}]}"#.to_owned(),
+            "net[0].backend.user.publsh: unknown field (did you mean \"publish\"?)",
+        ),
+        (
+            r#"{"image": "web", "net": [{"backend": {"tap": {}}}]}"#.to_owned(),
+            "net[0].backend: \"tap\" is not \"user\"",
+        ),
+        (r#"{"image": "web", "a b\n": 1}"#.to_owned(), "\"a b\\n\": unknown field"),
+    ] {
+        assert_refused(&text, expected);
+    }
+}
+
+#[test]
+fn wrong_types_and_missing_fields_are_named() {
+    for (text, expected) in [
+        ("{}".to_owned(), "vm.json: image: is missing; it is required"),
+        (r#"{"image": 7}"#.to_owned(), "image: 7 where a string is wanted"),
+        (r#"{"image": "web", "net": {}}"#.to_owned(), "net: an object where a list is wanted"),
+        (r#"{"image": "web", "net": [7]}"#.to_owned(), "net[0]: 7 where an object is wanted"),
+        (r#"{"image": "web", "net": [{}]}"#.to_owned(), "net[0].backend: is missing"),
+        (r#"{"image": "web", "args": ["a"]}"#.to_owned(), "args: a list where a string is wanted"),
+        (r#"{"image": "web", "memory": true}"#.to_owned(), "memory: true where a size such as"),
+        (r#"{"image": "web", "hypervisor": "xen"}"#.to_owned(), "hypervisor: \"xen\" is not "),
+        (with_net(r#""mtu": -1"#), "net[0].mtu: -1 where a whole number is wanted"),
+        (with_net(r#""mtu": 1500.5"#), "net[0].mtu: 1500.5 where a whole number is wanted"),
+        (with_net(r#""mtu": "1500""#), "net[0].mtu: \"1500\" where a whole number is wanted"),
+        (with_publish("[8080]"), "publish[0]: 8080 where a text such as"),
+        (
+            r#"{"image": "web", "net": [{"backend": "user"}]}"#.to_owned(),
+            "net[0].backend: write {\"user\": {}}",
+        ),
+        (
+            r#"{"image": "web", "net": [{"backend": {}}]}"#.to_owned(),
+            "net[0].backend: an object where one of user is wanted",
+        ),
+    ] {
+        assert_refused(&text, expected);
+    }
+}
+
+#[test]
+fn impossible_values_are_named() {
+    let long = "x".repeat(4097);
+    for (text, expected) in [
+        (r#"{"image": ""}"#.to_owned(), "image: is not a path or the name"),
+        (r#"{"image": "web", "name": ""}"#.to_owned(), "name: \"\" is not a name"),
+        (r#"{"image": "web", "memory": "16MB"}"#.to_owned(), "memory: \"16MB\" has no unit of KiB"),
+        (r#"{"image": "web", "memory": "-1MiB"}"#.to_owned(), "is not a whole number and a unit"),
+        (r#"{"image": "web", "memory": "5GiB"}"#.to_owned(), "memory: 5GiB is more than the 4GiB"),
+        (r#"{"image": "web", "memory": "99999999999GiB"}"#.to_owned(), "is more than any guest"),
+        (
+            r#"{"image": "web", "memory": "1MiB"}"#.to_owned(),
+            "memory: 1MiB is less than the 2052KiB",
+        ),
+        (r#"{"image": "web", "memory": 4194305}"#.to_owned(), "is not a multiple of 4KiB"),
+        (format!(r#"{{"image": "web", "args": "{long}"}}"#), "args: has 4097 bytes; at most 4096"),
+        (with_net(r#""mtu": 500"#), "net[0].mtu: 500 is out of range; write a number from 576 to"),
+        (with_net(r#""mtu": 65536"#), "net[0].mtu: 65536 is out of range"),
+        (with_net(r#""mac": "02:00""#), "net[0].mac: \"02:00\" is not a MAC address"),
+        (with_net(r#""mac": "01:00:00:00:00:01""#), "is not the address of one device"),
+        (with_net(r#""address": "10.0.2.15""#), "net[0].address: \"10.0.2.15\" has no prefix"),
+        (with_net(r#""address": "10.0.2.15/31""#), "has a prefix length that is not 1 to 30"),
+        (with_net(r#""address": "10.0.2.255/24""#), "is not an address that a host can have"),
+        (with_net(r#""address": "127.0.0.1/8""#), "is not an address that a host can have"),
+        (with_net(r#""gateway": "10.0.3.1""#), "net[0].gateway: 10.0.3.1 is not the address of a"),
+        (with_net(r#""gateway": "10.0.2.15""#), "net[0].gateway: 10.0.2.15 is the guest's own"),
+        (with_net(r#""name": "a b""#), "net[0].name: \"a b\" is not a name"),
+        (
+            with_publish(r#"["8080:80", "abc"]"#),
+            "vm.json: net[0].backend.user.publish[1]: \"abc\" is not HOST:PORT:GUEST_PORT; write \
+             e.g. \"127.0.0.1:8080:80\"",
+        ),
+        (
+            with_publish(r#"["8080:80", "127.0.0.1:8080:81"]"#),
+            "publish[1]: 127.0.0.1:8080 is taken",
+        ),
+        (with_publish(r#"["8080:0"]"#), "leads to port 0"),
+        (with_publish(r#"["localhost:8080:80"]"#), "is not HOST:PORT:GUEST_PORT"),
+        (with_publish(r#"["::1:8080:80"]"#), "is not HOST:PORT:GUEST_PORT"),
+        (with_publish(r#"["65536:80"]"#), "is not HOST:PORT:GUEST_PORT"),
+        (with_publish(r#"["+80:80"]"#), "is not HOST:PORT:GUEST_PORT"),
+    ] {
+        assert_refused(&text, expected);
+    }
+}
+
+#[test]
+fn devices_may_not_share_names_or_addresses() {
+    let device = |fields: &str| format!(r#"{{{fields}"backend": {{"user": {{}}}}}}"#);
+    let two = |first: &str, second: &str| {
+        format!(r#"{{"image": "web", "net": [{}, {}]}}"#, device(first), device(second))
+    };
+    assert_refused(&two(r#""name": "net1","#, ""), "net[1].name: net1 is taken");
+    assert_refused(
+        &two("", r#""mac": "02:00:00:00:00:01","#),
+        "net[1].mac: 02:00:00:00:00:01 is taken",
+    );
+    let many = vec![device(""); 63].join(",");
+    assert_refused(&format!(r#"{{"image": "web", "net": [{many}]}}"#), "net: has 63 devices");
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let device = r#"{"backend": {"user": {"publish": ["[::1]:8080:80", "0:81"]}}}"#;
+    let plain = r#"{"backend": {"user": {}}}"#;
+    let guest = guest(&format!(r#"{{"image": "./a.elf", "net": [{device}, {plain}]}}"#)).unwrap();
+    assert_eq!(guest.name, "a");
+    assert_eq!(guest.image, denali_config::Image::File(PathBuf::from("vms/./a.elf")));
+    assert_eq!(guest.memory_size, 16 << 20);
+    let [first, second] = &guest.net[..] else { panic!("{:?}", guest.net) };
+    assert_eq!((first.name.as_str(), second.name.as_str()), ("net0", "net1"));
+    assert_eq!(first.mac.to_string(), "02:00:00:00:00:01");
+    assert_eq!(second.address.to_string(), "10.0.3.15/24");
+    assert_eq!(first.gateway.to_string(), "10.0.2.2");
+    assert_eq!((first.mtu, first.max_connections), (1500, 512));
+    assert_eq!(first.publish[0].to_string(), "[::1]:8080:80");
+    assert_eq!(first.publish[1].to_string(), "127.0.0.1:0:81");
+}
+
+#[test]
+fn a_value_from_the_command_line_is_blamed_on_the_command_line() {
+    let mut document = Document::of_image("web");
+    document.set("memory=16MB").unwrap();
+    let error = document.guest().unwrap_err().to_string();
+    assert!(error.starts_with("--set memory=16MB: memory: \"16MB\" has no unit"), "{error}");
+    document.set_text("memory", "32MiB", "--memory").unwrap();
+    document.publish("8080:80").unwrap();
+    document.publish("x").unwrap();
+    let error = document.guest().unwrap_err().to_string();
+    assert!(error.starts_with("--publish x: net[0].backend.user.publish[1]: \"x\""), "{error}");
+    let error = document.set("memory.size=1").unwrap_err().to_string();
+    assert!(error.starts_with("--set memory.size=1: memory is a single value"), "{error}");
+}
