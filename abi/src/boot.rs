@@ -34,7 +34,8 @@ pub struct BootInformation {
     pub arguments: u64,
     /// Bytes of the argument string.
     pub arguments_len: u64,
-    reserved: [u64; 7],
+    /// Zero.
+    pub reserved: [u64; 7],
     /// The devices, in order of their numbers.
     pub devices: [DeviceEntry; DEVICES_MAX],
 }
@@ -57,7 +58,8 @@ pub struct DeviceEntry {
     pub name_server: [u8; 4],
     /// Network: bits of the subnet's prefix.
     pub prefix_len: u8,
-    reserved: [u8; 19],
+    /// Zero.
+    pub reserved: [u8; 19],
 }
 
 /// A virtio network card.

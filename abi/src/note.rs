@@ -26,7 +26,8 @@ pub struct ImageNote {
     pub stack_size: u64,
     /// Highest address of the stack, exclusive; 0 = [`STACK_TOP_DEFAULT`](crate::layout::STACK_TOP_DEFAULT).
     pub stack_top: u64,
-    reserved: [u64; 4],
+    /// Zero.
+    pub reserved: [u64; 4],
     /// Devices without which the guest cannot start.
     pub devices: [WantedDevice; WANTED_MAX],
 }

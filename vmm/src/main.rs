@@ -1,2 +1,47 @@
-//! Placeholder until the first commit.
-fn main() {}
+//! `denali-vmm`: runs the one guest described by the descriptor whose number is its only argument.
+
+use denali_abi::status::{BAD_ARGUMENTS, MONITOR_FAILED};
+use denali_launcher::spec::MachineSpec;
+use denali_vcpu::ClockStart;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{FromRawFd, RawFd};
+use std::process::exit;
+
+fn main() {
+    let started = ClockStart::now();
+    let spec = match read_spec() {
+        Ok(spec) => spec,
+        Err(why) => {
+            eprintln!("denali-vmm: {why}; it is started by `denali run`, not by hand");
+            exit(i32::from(BAD_ARGUMENTS));
+        }
+    };
+    // Exiting at once, without unwinding the machine piece by piece, leaves the cleaning up to the
+    // kernel, which is faster at it.
+    match denali_vmm::run(spec, started) {
+        Ok(status) => exit(i32::from(status)),
+        Err(error) => {
+            eprintln!("denali-vmm: {error}");
+            exit(i32::from(error.status().unwrap_or(MONITOR_FAILED)));
+        }
+    }
+}
+
+fn read_spec() -> Result<MachineSpec, String> {
+    let mut arguments = std::env::args_os().skip(1);
+    let number: RawFd = arguments
+        .next()
+        .and_then(|argument| argument.to_str()?.parse().ok())
+        .filter(|&number| number > 2 && arguments.next().is_none())
+        .ok_or("the only argument is the number of a descriptor")?;
+    // SAFETY: `fcntl` with F_GETFD only asks about the number.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(format!("descriptor {number} is not open"));
+    }
+    // SAFETY: the launcher passed this open descriptor to this process for this one use.
+    let mut file = unsafe { File::from_raw_fd(number) };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(|error| format!("cannot read the machine: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("cannot understand the machine: {error}"))
+}

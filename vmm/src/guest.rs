@@ -1,0 +1,143 @@
+//! The guest before its first instruction: image, memory, boot information, registers.
+
+use crate::start::StartError;
+use denali_abi::boot::{BootInformation, DEVICE_NAME_MAX, DeviceEntry};
+use denali_abi::frame::{GPR_RDI, GPR_RSP};
+use denali_abi::layout::{ARGUMENTS, BOOT_INFORMATION};
+use denali_abi::registers::NO_DEADLINE;
+use denali_arch::image::Image;
+use denali_hypervisor::{Backing, GuestRam, ImagePart, Registers};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+/// The image's file, mapped for reading; it is sealed, so nobody changes it.
+pub(crate) struct ImageFile {
+    descriptor: OwnedFd,
+    bytes: &'static [u8],
+}
+
+impl ImageFile {
+    /// Maps the file for the rest of the process's life.
+    pub(crate) fn map(descriptor: OwnedFd) -> Result<Self, StartError> {
+        let unusable = |error| StartError::Host { what: "map the image", source: error };
+        let size = nix::sys::stat::fstat(&descriptor).map_err(unusable)?.st_size;
+        let length = usize::try_from(size).ok().and_then(NonZeroUsize::new);
+        let Some(length) = length else {
+            return Ok(Self { descriptor, bytes: &[] });
+        };
+        // SAFETY: a fresh read-only mapping at a place of the kernel's choice.
+        let mapped = unsafe {
+            mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &descriptor, 0)
+        }
+        .map_err(unusable)?;
+        // SAFETY: the mapping has this length, is never unmapped, and does not change: the launcher
+        // sealed the file against writing and truncation.
+        let bytes = unsafe { std::slice::from_raw_parts(mapped.as_ptr().cast(), length.get()) };
+        Ok(Self { descriptor, bytes })
+    }
+
+    /// The ELF file.
+    pub(crate) fn bytes(&self) -> &'static [u8] {
+        self.bytes
+    }
+}
+
+/// Makes the memory of a guest with its image loaded.
+pub(crate) fn load(
+    image: &Image,
+    file: ImageFile,
+    memory_size: u64,
+    backing: Backing,
+) -> Result<GuestRam, StartError> {
+    let space = image.address_space(memory_size)?;
+    let mut ram = GuestRam::new(space, backing)?;
+    let bytes = file.bytes;
+    let parts = image.file_parts().iter().map(|part| ImagePart {
+        start: part.start,
+        end: part.end,
+        file_offset: part.file_offset,
+    });
+    ram.map_image(file.descriptor, parts.collect())?;
+    for copy in image.copies() {
+        let source = copy.file_offset as usize..(copy.file_offset + copy.length) as usize;
+        ram.load(copy.address, &bytes[source]).map_err(|_| StartError::Memory)?;
+    }
+    Ok(ram)
+}
+
+/// Writes what the guest is told at its start, and gives the registers it starts with.
+pub(crate) fn prepare(
+    ram: &GuestRam,
+    image: &Image,
+    devices: &[DeviceEntry],
+    arguments: &str,
+) -> Result<Registers, StartError> {
+    let stack = image.stack();
+    let mut boot = BootInformation {
+        device_count: devices.len() as u32,
+        memory_size: ram.space().memory_size(),
+        image_start: image.start(),
+        image_end: image.end(),
+        stack_bottom: stack.start,
+        stack_top: stack.end,
+        arguments: ARGUMENTS,
+        arguments_len: arguments.len() as u64,
+        ..BootInformation::EMPTY
+    };
+    boot.devices[..devices.len()].copy_from_slice(devices);
+    ram.load(BOOT_INFORMATION, boot.as_bytes()).map_err(|_| StartError::Memory)?;
+    ram.load(ARGUMENTS, arguments.as_bytes()).map_err(|_| StartError::Memory)?;
+    initialise_registers(ram)?;
+    let mut registers = Registers { rip: image.entry, rflags: 2, ..Registers::default() };
+    registers.gpr[GPR_RSP] = stack.end;
+    registers.gpr[GPR_RDI] = BOOT_INFORMATION;
+    Ok(registers)
+}
+
+
+
+fn initialise_registers(ram: &GuestRam) -> Result<(), StartError> {
+    let registers = ram.registers();
+    registers.abi_version.store(denali_abi::ABI_VERSION, Ordering::Relaxed);
+    registers.memory_size.store(ram.space().memory_size(), Ordering::Relaxed);
+    registers.generation.store(1, Ordering::Relaxed);
+    registers.idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
+    for word in &registers.entropy {
+        word.store(random_word()?, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn random_word() -> Result<u64, StartError> {
+    let mut word = [0; 8];
+    // SAFETY: the buffer is writable for the 8 bytes asked for; requests this small are never cut.
+    let got = unsafe { libc::getrandom(word.as_mut_ptr().cast(), word.len(), 0) };
+    if got != 8 {
+        return Err(StartError::Host { what: "get random bytes", source: nix::Error::last() });
+    }
+    Ok(u64::from_ne_bytes(word))
+}
+
+/// A device's name as the boot information has it, cut at a character's border if it is too long.
+pub(crate) fn padded_name(name: &str) -> [u8; DEVICE_NAME_MAX] {
+    let end = (0..=name.len().min(DEVICE_NAME_MAX)).rev().find(|&end| name.is_char_boundary(end));
+    let kept = &name.as_bytes()[..end.unwrap_or(0)];
+    let mut padded = [0; DEVICE_NAME_MAX];
+    padded[..kept.len()].copy_from_slice(kept);
+    padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_padded_and_cut_between_characters() {
+        assert_eq!(&padded_name("net0")[..6], b"net0\0\0");
+        let long = "é".repeat(20);
+        assert!(std::str::from_utf8(&padded_name(&long)).is_ok());
+        assert_eq!(padded_name("abcdefghijklmnopqrstuvwx"), *b"abcdefghijklmnopqrstuvwx");
+    }
+}

@@ -1,0 +1,79 @@
+//! The guest's surroundings as the vCPU loop sees them: bus, events and console of one guest.
+
+use crate::events::Events;
+use crate::output::Output;
+use denali_devices::Bus;
+use denali_hypervisor::{GuestRam, Width};
+use denali_vcpu::Machine;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Most bytes written to the console between two looks at the signals: what a pipe takes whole.
+const CONSOLE_CHUNK: usize = 4096;
+
+/// What surrounds one guest.
+pub(crate) struct GuestMachine {
+    pub(crate) bus: Bus<GuestRam>,
+    pub(crate) ram: Rc<GuestRam>,
+    pub(crate) events: Events,
+    pub(crate) output: Output,
+}
+
+impl Machine for GuestMachine {
+    /// A console that is slow holds the guest, never its signals.
+    fn console(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stdout = io::stdout();
+        let bytes = self.output.console(bytes);
+        let mut left = &bytes[..];
+        while !left.is_empty() && self.events.wait_writable(stdout.as_fd())? {
+            let chunk = &left[..left.len().min(CONSOLE_CHUNK)];
+            // SAFETY: the chunk is readable for its length.
+            let written = unsafe {
+                libc::write(stdout.as_raw_fd(), chunk.as_ptr().cast(), chunk.len())
+            };
+            match usize::try_from(written) {
+                Ok(written) => left = &left[written..],
+                Err(_) => retry(io::Error::last_os_error())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_register(&mut self, device: usize, offset: u16, width: Width) -> u32 {
+        self.bus.read(device, offset, width.bytes())
+    }
+
+    fn write_register(&mut self, device: usize, offset: u16, width: Width, value: u32) -> bool {
+        self.bus.write(device, offset, width.bytes(), value)
+    }
+
+    fn service(&mut self, now_ns: u64) -> io::Result<bool> {
+        Ok(self.bus.service(&self.ram, now_ns).more)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.bus.deadline()
+    }
+
+    fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()> {
+        self.events.wait(timeout_ns.map(Duration::from_nanos))
+    }
+
+    fn before_entry(&mut self) -> io::Result<()> {
+        self.events.before_entry()
+    }
+
+    fn ended_by_signal(&self) -> Option<i32> {
+        self.events.ended_by()
+    }
+}
+
+/// Errors after which writing goes on; a reader that is gone takes everything.
+fn retry(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => Ok(()),
+        _ => Err(error),
+    }
+}

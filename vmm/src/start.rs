@@ -1,0 +1,301 @@
+//! Starts a guest and sees it to its end.
+
+use crate::end::{Ended, Ending, Started, terminated_status};
+use crate::events::Events;
+use crate::guest::{self, ImageFile, padded_name};
+use crate::machine::GuestMachine;
+use crate::output::Output;
+use crate::report::{Counters, CrashReport, Subject};
+use crate::{network, sandbox};
+use denali_abi::boot::{DeviceEntry, KIND_NET};
+use denali_abi::layout::ARGUMENTS_MAX;
+use denali_abi::status::{BAD_CONFIG, BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
+use denali_arch::image::{Image, ImageError};
+use denali_arch::symbols::Symbols;
+use denali_devices::Bus;
+use denali_hypervisor::kvm::KvmVm;
+use denali_hypervisor::process::ProcessVm;
+use denali_hypervisor::{Backing, GuestRam, Vm};
+use denali_interrupts::{Batcher, Poster};
+use denali_launcher::spec::{HypervisorSpec, MachineSpec, NetSpec};
+use denali_vcpu::{ClockStart, Crash, End, GuestClock, VcpuLoop};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Why a guest could not be started, or the monitor failed it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The image cannot be used, or not with this configuration.
+    #[error("image {name}: {error}")]
+    Image {
+        /// What the user called it.
+        name: String,
+        /// What is wrong.
+        error: ImageError,
+    },
+    /// The image wants a device that is not attached.
+    #[error("image {image}: wants a {kind} device{named}; add one to \"{kind}\" in the configuration")]
+    MissingDevice {
+        /// What the user called the image.
+        image: String,
+        /// The kind of device.
+        kind: &'static str,
+        /// ` named "x"`, or nothing where any name does.
+        named: String,
+    },
+    /// The launcher and this monitor do not fit together.
+    #[error("the machine's {0} is impossible: the launcher and the monitor differ in version")]
+    Spec(&'static str),
+    /// The image does not fit the memory it was checked against: a defect.
+    #[error("the image does not fit into memory")]
+    Memory,
+    /// The hypervisor failed.
+    #[error(transparent)]
+    Hypervisor(#[from] denali_hypervisor::Error),
+    /// A system call failed.
+    #[error("cannot {what}: {source}")]
+    Host {
+        /// What was being done.
+        what: &'static str,
+        /// The operating system's reason.
+        source: nix::Error,
+    },
+    /// Input or output failed.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The sandbox cannot be set up, and nothing runs without.
+    #[error("cannot enter the sandbox: {0}")]
+    Sandbox(String),
+    /// The loop failed.
+    #[error(transparent)]
+    Loop(#[from] denali_vcpu::Error),
+}
+
+impl From<ImageError> for StartError {
+    fn from(error: ImageError) -> Self {
+        Self::Image { name: String::new(), error }
+    }
+}
+
+impl StartError {
+    /// The exit status for this error; `None` for a failure of the monitor itself.
+    #[must_use]
+    pub fn status(&self) -> Option<u8> {
+        match self {
+            Self::Image { error: ImageError::MemoryTooSmall { .. } | ImageError::Space(_), .. } => {
+                Some(BAD_CONFIG)
+            },
+            Self::Image { .. } | Self::MissingDevice { .. } => Some(BAD_IMAGE),
+            Self::Hypervisor(_) | Self::Host { .. } | Self::Io { .. } | Self::Sandbox(_) => {
+                Some(HOST_LACKS)
+            }
+            Self::Spec(_) | Self::Memory | Self::Loop(_) => Some(MONITOR_FAILED),
+        }
+    }
+}
+
+/// Runs the guest that `spec` describes to its end and returns the exit status of the monitor.
+///
+/// # Errors
+/// When the guest cannot be started or the host fails; what the guest does is no error.
+pub fn run(spec: MachineSpec, started: ClockStart) -> Result<u8, StartError> {
+    let output = Output::new(spec.output);
+    let report = spec.report.map(inherited).map(File::from);
+    let file = ImageFile::map(inherited(spec.image.file))?;
+    let bytes = file.bytes();
+    let image = parse_image(&spec, bytes)?;
+    let devices = device_table(&spec)?;
+    let (hypervisor, backing) = match spec.hypervisor {
+        HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
+        HypervisorSpec::Process => ("process", Backing::Shared),
+    };
+    let ram = guest::load(&image, file, spec.memory_size, backing)
+        .map_err(|error| name_image(error, &spec))?;
+    let registers = guest::prepare(&ram, &image, &devices, &spec.arguments)?;
+    let ram = Rc::new(ram);
+    let mut vm = create_vm(spec.hypervisor, &ram)?;
+    let vcpu = vm.create_vcpu(&registers)?;
+
+    let batcher = Batcher::new();
+    let events = Events::new(batcher.stop_line()).map_err(io_error("set up events"))?;
+    let bus = attach_devices(&spec.net, &batcher, &events)?;
+    let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
+    sandbox::enter(&sandbox::Needs { kvm: hypervisor == "kvm", tracee: vcpu.process_id() })?;
+
+    output.event(&Started {
+        name: &spec.name,
+        image: &spec.image.name,
+        hypervisor,
+        memory: spec.memory_size,
+    });
+    let machine = GuestMachine { bus, ram: ram.clone(), events, output };
+    let timer = batcher.timer_line();
+    let mut guest = VcpuLoop::new(vcpu, ram.clone(), machine, Poster::new(batcher), timer, clock);
+    let end = guest.run()?;
+    let ended = Finished { spec, image, bytes, hypervisor, started, ram, guest };
+    ended.finish(end, report)
+}
+
+/// A guest that ran, and all that its end is told with.
+struct Finished {
+    spec: MachineSpec,
+    image: Image,
+    bytes: &'static [u8],
+    hypervisor: &'static str,
+    started: ClockStart,
+    ram: Rc<GuestRam>,
+    guest: VcpuLoop<GuestMachine>,
+}
+
+impl Finished {
+    fn finish(self, end: End, report: Option<File>) -> Result<u8, StartError> {
+        let (ending, chosen) = match end {
+            End::Terminated(value) => (Ending::Terminated, terminated_status(value)),
+            End::Signalled(signal) => (Ending::Signalled { signal }, 0),
+            End::Crashed(crash) => {
+                let written = Box::new(self.report_crash(&crash));
+                self.guest.machine().output.message(&written.to_string());
+                if let Some(file) = report {
+                    write_report(file, &written)?;
+                }
+                (Ending::Crashed { report: written }, 0)
+            }
+        };
+        let status = ending.status(chosen);
+        self.guest.machine().output.event(&Ended {
+            name: self.spec.name.clone(),
+            status,
+            ending,
+            uptime_ms: self.uptime_ns() / 1_000_000,
+            counters: self.counters(),
+            devices: self.device_counters(),
+        });
+        Ok(status)
+    }
+
+    fn report_crash(&self, crash: &Crash) -> CrashReport {
+        let subject = Subject {
+            guest: &self.spec.name,
+            image_name: &self.spec.image.name,
+            hypervisor: self.hypervisor,
+            image: &self.image,
+            symbols: Symbols::new(self.bytes),
+            uptime_ns: self.uptime_ns(),
+            counters: self.counters(),
+        };
+        CrashReport::new(&subject, &self.ram, crash)
+    }
+
+    fn uptime_ns(&self) -> u64 {
+        ClockStart::now().boot_ns().saturating_sub(self.started.boot_ns())
+    }
+
+    fn counters(&self) -> Counters {
+        let interrupts = self.guest.interrupts();
+        Counters {
+            exits: self.guest.exits(),
+            interrupts_raised: interrupts.raised,
+            interrupts_delivered: interrupts.delivered,
+            batches: interrupts.batches,
+        }
+    }
+
+    fn device_counters(
+        &self,
+    ) -> std::collections::BTreeMap<String, std::collections::BTreeMap<&'static str, u64>> {
+        let bus = &self.guest.machine().bus;
+        let named = self.spec.net.iter().enumerate();
+        named.map(|(n, net)| (net.name.clone(), bus.counters(n).into_iter().collect())).collect()
+    }
+}
+
+fn write_report(mut file: File, report: &CrashReport) -> Result<(), StartError> {
+    let text = serde_json::to_vec_pretty(report).map_err(io::Error::from);
+    text.and_then(|text| file.write_all(&text)).map_err(io_error("write the crash report"))
+}
+
+fn parse_image(spec: &MachineSpec, bytes: &[u8]) -> Result<Image, StartError> {
+    let image = Image::parse(bytes).map_err(|error| name_image(error.into(), spec))?;
+    let attached: Vec<_> = spec.net.iter().map(|net| (KIND_NET, net.name.as_str())).collect();
+    match image.missing_devices(&attached).first() {
+        None => Ok(image),
+        Some(missing) => Err(StartError::MissingDevice {
+            image: spec.image.name.clone(),
+            kind: denali_abi::boot::kind_name(missing.kind),
+            named: match missing.name() {
+                "" => String::new(),
+                name => format!(" named \"{name}\""),
+            },
+        }),
+    }
+}
+
+fn name_image(error: StartError, spec: &MachineSpec) -> StartError {
+    match error {
+        StartError::Image { error, .. } => {
+            StartError::Image { name: spec.image.name.clone(), error }
+        }
+        other => other,
+    }
+}
+
+fn device_table(spec: &MachineSpec) -> Result<Vec<DeviceEntry>, StartError> {
+    if spec.net.len() > denali_abi::doorbell::DEVICES_MAX {
+        return Err(StartError::Spec("number of devices"));
+    }
+    if spec.arguments.len() as u64 > ARGUMENTS_MAX {
+        return Err(StartError::Spec("argument string"));
+    }
+    let entry = |(number, net): (usize, &NetSpec)| DeviceEntry {
+        kind: KIND_NET,
+        number: number as u32,
+        name: padded_name(&net.name),
+        ipv4: net.address.octets(),
+        gateway: net.gateway.octets(),
+        prefix_len: net.prefix_len,
+        ..DeviceEntry::EMPTY
+    };
+    Ok(spec.net.iter().enumerate().map(entry).collect())
+}
+
+fn create_vm(hypervisor: HypervisorSpec, ram: &Rc<GuestRam>) -> Result<Box<dyn Vm>, StartError> {
+    Ok(match hypervisor {
+        HypervisorSpec::Kvm { device } => Box::new(KvmVm::new(inherited(device), ram.clone())?),
+        HypervisorSpec::Process => Box::new(ProcessVm::new(ram.clone())?),
+    })
+}
+
+fn attach_devices(
+    net: &[NetSpec],
+    batcher: &Arc<Batcher>,
+    events: &Events,
+) -> Result<Bus<GuestRam>, StartError> {
+    let mut bus = Bus::new();
+    for spec in net {
+        let line = batcher.device_line(bus.next_number());
+        let line = line.ok_or(StartError::Spec("number of devices"))?;
+        let device = network::create(spec, events).map_err(io_error("set up the network"))?;
+        bus.attach(device, Box::new(network::DeviceLine(line)))
+            .map_err(|_| StartError::Spec("number of devices"))?;
+    }
+    Ok(bus)
+}
+
+/// Takes ownership of a descriptor that the launcher passed.
+pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the machine's description names each descriptor once, and this process inherited them
+    // for these uses alone. A number that is not open makes the first use fail, nothing else.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Io { what, source }
+}
