@@ -187,7 +187,11 @@ mod tests {
         };
         assert_eq!(reading.monotonic_ns(1_000), 500);
         assert_eq!(reading.monotonic_ns(1_000 + 2_000_000_000), 500 + 1_000_000_000);
-        assert_eq!(reading.monotonic_ns(0), 500, "a counter behind the base does not run backwards");
+        assert_eq!(
+            reading.monotonic_ns(0),
+            500,
+            "a counter behind the base does not run backwards"
+        );
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub enum SpaceError {
     #[error("memory of {0} bytes is not whole pages between {MEMORY_MIN} and {MEMORY_MAX} bytes")]
     MemorySize(u64),
     /// Something lies outside the memory there is.
-    #[error("{what} at {start:#x}..{end:#x} does not fit into memory that ends at {memory_size:#x}")]
+    #[error(
+        "{what} at {start:#x}..{end:#x} does not fit into memory that ends at {memory_size:#x}"
+    )]
     Outside {
         /// What it is.
         what: &'static str,
@@ -175,7 +177,9 @@ mod tests {
     #[test]
     fn nothing_is_placed_outside_free_ram() {
         let mut space = AddressSpace::new(MEMORY).unwrap();
-        for (start, end) in [(0, 0x1000), (0x10_0000, 0x10_1000), (MEMORY - 1, MEMORY + 1), (8192, 4096)] {
+        for (start, end) in
+            [(0, 0x1000), (0x10_0000, 0x10_1000), (MEMORY - 1, MEMORY + 1), (8192, 4096)]
+        {
             assert!(space.set("x", start, end, None).is_err(), "{start:#x}..{end:#x}");
         }
     }

@@ -242,10 +242,7 @@ impl SupervisorMemory {
             table = match self.word(entry) & ADDRESS_MASK {
                 0 => {
                     let fresh = self.allocate()?;
-                    self.put(
-                        entry,
-                        &(fresh | PRESENT | WRITABLE | USER | ACCESSED).to_le_bytes(),
-                    );
+                    self.put(entry, &(fresh | PRESENT | WRITABLE | USER | ACCESSED).to_le_bytes());
                     fresh
                 }
                 existing => existing,

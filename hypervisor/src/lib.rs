@@ -4,6 +4,8 @@
 //! Both give the same exits, faults and registers for the same guest (`docs/abi.md` lists the few
 //! things that are unspecified).
 
+#[cfg(test)]
+mod conformance;
 mod error;
 mod exit;
 mod ram;
@@ -13,9 +15,9 @@ pub mod kvm;
 pub mod process;
 
 pub use error::Error;
+pub use exit::PAGE_FAULT;
 pub use exit::{Exit, Fault, Width};
 pub use ram::{Backing, GuestRam, ImagePart};
-pub use exit::PAGE_FAULT;
 pub use registers::{GPR_NAMES, Registers};
 
 /// A virtual machine: an address space in which a virtual CPU can run.

@@ -140,7 +140,7 @@ impl GuestRam {
 
     fn slice(&self, address: u64, length: usize) -> Result<VolatileSlice<'_, ()>> {
         let end = address.checked_add(length as u64);
-        if address < RAM_START || !end.is_some_and(|end| end <= self.space.memory_size()) {
+        if address < RAM_START || end.is_none_or(|end| end > self.space.memory_size()) {
             return Err(AccessError::InvalidGuestAddress(GuestAddress(address)));
         }
         // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`, and

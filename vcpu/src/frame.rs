@@ -47,16 +47,9 @@ pub(crate) fn push(
     Ok(entered)
 }
 
-
-
 fn words(frame: &Frame) -> [u64; WORDS] {
     let mut words = [0; WORDS];
-    words[..4].copy_from_slice(&[
-        frame.vector,
-        frame.error_code,
-        frame.address,
-        frame.resume_rsp,
-    ]);
+    words[..4].copy_from_slice(&[frame.vector, frame.error_code, frame.address, frame.resume_rsp]);
     words[4..20].copy_from_slice(&frame.gpr);
     words[20..].copy_from_slice(&[frame.rip, frame.rflags]);
     words

@@ -96,28 +96,23 @@ pub(crate) fn prepare(
     Ok(registers)
 }
 
-
-
 fn initialise_registers(ram: &GuestRam) -> Result<(), StartError> {
     let registers = ram.registers();
     registers.abi_version.store(denali_abi::ABI_VERSION, Ordering::Relaxed);
     registers.memory_size.store(ram.space().memory_size(), Ordering::Relaxed);
     registers.generation.store(1, Ordering::Relaxed);
     registers.idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
-    for word in &registers.entropy {
-        word.store(random_word()?, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-fn random_word() -> Result<u64, StartError> {
-    let mut word = [0; 8];
-    // SAFETY: the buffer is writable for the 8 bytes asked for; requests this small are never cut.
-    let got = unsafe { libc::getrandom(word.as_mut_ptr().cast(), word.len(), 0) };
-    if got != 8 {
+    let mut entropy = [0_u8; 32];
+    // SAFETY: the buffer is writable for the 32 bytes asked for; requests this small are never cut.
+    let got = unsafe { libc::getrandom(entropy.as_mut_ptr().cast(), entropy.len(), 0) };
+    if got != entropy.len() as isize {
         return Err(StartError::Host { what: "get random bytes", source: nix::Error::last() });
     }
-    Ok(u64::from_ne_bytes(word))
+    for (word, bytes) in registers.entropy.iter().zip(entropy.chunks_exact(8)) {
+        let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        word.store(value, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// A device's name as the boot information has it, cut at a character's border if it is too long.

@@ -30,9 +30,8 @@ impl Machine for GuestMachine {
         while !left.is_empty() && self.events.wait_writable(stdout.as_fd())? {
             let chunk = &left[..left.len().min(CONSOLE_CHUNK)];
             // SAFETY: the chunk is readable for its length.
-            let written = unsafe {
-                libc::write(stdout.as_raw_fd(), chunk.as_ptr().cast(), chunk.len())
-            };
+            let written =
+                unsafe { libc::write(stdout.as_raw_fd(), chunk.as_ptr().cast(), chunk.len()) };
             match usize::try_from(written) {
                 Ok(written) => left = &left[written..],
                 Err(_) => retry(io::Error::last_os_error())?,

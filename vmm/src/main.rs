@@ -1,4 +1,8 @@
 //! `denali-vmm`: runs the one guest described by the descriptor whose number is its only argument.
+//!
+//! It has a C `main`: the standard library's start makes a dozen system calls (it reads
+//! `/proc/self/maps` for the guard of a stack that never grows) that every start of a guest would pay.
+#![no_main]
 
 use denali_abi::status::{BAD_ARGUMENTS, MONITOR_FAILED};
 use denali_launcher::spec::MachineSpec;
@@ -8,7 +12,9 @@ use std::io::Read;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process::exit;
 
-fn main() {
+/// Called by the C library's start code, once, before any other thread could exist.
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) -> libc::c_int {
     let started = ClockStart::now();
     let spec = match read_spec() {
         Ok(spec) => spec,
@@ -17,10 +23,8 @@ fn main() {
             exit(i32::from(BAD_ARGUMENTS));
         }
     };
-    // Exiting at once, without unwinding the machine piece by piece, leaves the cleaning up to the
-    // kernel, which is faster at it.
     match denali_vmm::run(spec, started) {
-        Ok(status) => exit(i32::from(status)),
+        Ok(never) => match never {},
         Err(error) => {
             eprintln!("denali-vmm: {error}");
             exit(i32::from(error.status().unwrap_or(MONITOR_FAILED)));

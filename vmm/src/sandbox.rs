@@ -57,21 +57,25 @@ const ALWAYS: &[Allowed] = &[
     (libc::SYS_futex, "locks of the standard library"),
     (libc::SYS_getrandom, "hash seeds of the standard library"),
     (libc::SYS_exit_group, "the end"),
+    (libc::SYS_exit, "the end"),
 ];
 
 fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALWAYS.iter().map(|(call, _)| (*call, Vec::new())).collect();
     // The allocator: private memory that cannot be executed.
-    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![
-        masked(2, libc::PROT_EXEC as u64, 0)?,
-        masked(3, libc::MAP_ANONYMOUS as u64, libc::MAP_ANONYMOUS as u64)?,
-    ])?]);
+    rules.insert(
+        libc::SYS_mmap,
+        vec![SeccompRule::new(vec![
+            masked(2, libc::PROT_EXEC as u64, 0)?,
+            masked(3, libc::MAP_ANONYMOUS as u64, libc::MAP_ANONYMOUS as u64)?,
+        ])?],
+    );
     // Debug builds of the standard library check that a descriptor is open before they close it.
-    rules.insert(libc::SYS_fcntl, vec![
-        rule(1, libc::F_GETFD as u64)?,
-        rule(1, libc::F_GETFL as u64)?,
-    ]);
+    rules.insert(
+        libc::SYS_fcntl,
+        vec![rule(1, libc::F_GETFD as u64)?, rule(1, libc::F_GETFL as u64)?],
+    );
     rules.insert(libc::SYS_setsockopt, socket_options()?);
     rules.insert(libc::SYS_getsockopt, vec![rule(2, libc::SO_ERROR as u64)?]);
     if needs.kvm {
@@ -84,13 +88,8 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
         rules.insert(libc::SYS_tgkill, vec![rule(0, u64::from(tracee))?]);
         rules.insert(libc::SYS_kill, vec![rule(0, u64::from(tracee))?]);
     }
-    SeccompFilter::new(
-        rules,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        TargetArch::x86_64,
-    )?
-    .try_into()
+    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
+        .try_into()
 }
 
 /// Nagle's algorithm off, and connections reset instead of closed.
@@ -119,7 +118,11 @@ fn equal(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Back
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
-fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn masked(
+    argument: u8,
+    mask: u64,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
     let operator = SeccompCmpOp::MaskedEq(mask);
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }

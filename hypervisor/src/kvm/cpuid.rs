@@ -4,15 +4,15 @@
 //! list that `KVM_GET_SUPPORTED_CPUID` makes: asking for that list costs 0.4 ms for each guest on
 //! hosts that are themselves virtual machines, where every CPUID instruction is trapped.
 
-use core::arch::x86_64::{CpuidResult, __cpuid_count};
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 /// CLFLUSH line size; the rest of leaf 1 EBX tells CPUs apart, and there is one.
 const LEAF_1_EBX: u32 = 0x0000_ff00;
 const LEAF_1_ECX: u32 = bits(&[
-    0, // SSE3
-    1, // PCLMULQDQ
-    9, // SSSE3
+    0,  // SSE3
+    1,  // PCLMULQDQ
+    9,  // SSSE3
     12, // FMA
     13, // CMPXCHG16B
     19, // SSE4.1
@@ -27,11 +27,11 @@ const LEAF_1_ECX: u32 = bits(&[
     31, // runs under a hypervisor
 ]);
 const LEAF_1_EDX: u32 = bits(&[
-    0, // x87
-    4, // TSC
-    5, // MSRs, which KVM's own long mode checks rest on
-    6, // PAE
-    8, // CMPXCHG8B
+    0,  // x87
+    4,  // TSC
+    5,  // MSRs, which KVM's own long mode checks rest on
+    6,  // PAE
+    8,  // CMPXCHG8B
     15, // CMOV
     19, // CLFLUSH
     23, // MMX

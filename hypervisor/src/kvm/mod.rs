@@ -99,8 +99,7 @@ fn register_memory(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
     for slot in [supervisor, ram] {
         // SAFETY: both ranges are mappings that `memory` owns; it is shared with the vCPU, and so
         // lives until no descriptor of this machine is left.
-        unsafe { vm.set_user_memory_region(slot) }
-            .map_err(Error::host("register guest memory"))?;
+        unsafe { vm.set_user_memory_region(slot) }.map_err(Error::host("register guest memory"))?;
     }
     Ok(())
 }
@@ -116,9 +115,8 @@ impl SupervisorPages {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping at a place of the kernel's choice.
-        let mapped = unsafe {
-            libc::mmap(std::ptr::null_mut(), content.len(), protection, flags, -1, 0)
-        };
+        let mapped =
+            unsafe { libc::mmap(std::ptr::null_mut(), content.len(), protection, flags, -1, 0) };
         let base = NonNull::new(mapped.cast::<u8>())
             .filter(|_| mapped != libc::MAP_FAILED)
             .ok_or_else(|| Error::last("map supervisor memory"))?;

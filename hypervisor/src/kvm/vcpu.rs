@@ -112,7 +112,9 @@ impl KvmVcpu {
             kvm_bindings::KVM_EXIT_FAIL_ENTRY => {
                 // SAFETY: this exit reason fills this member of the union.
                 let entry = unsafe { run.__bindgen_anon_1.fail_entry };
-                format!("KVM refused to enter (reason {:#x})", { entry.hardware_entry_failure_reason })
+                format!("KVM refused to enter (reason {:#x})", {
+                    entry.hardware_entry_failure_reason
+                })
             }
             other => format!("unexpected KVM exit {other}"),
         }
@@ -206,8 +208,8 @@ fn drop_exit(_: VcpuExit<'_>) {}
 fn neutral(regs: &kvm_regs) -> Registers {
     Registers {
         gpr: [
-            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp, regs.r8,
-            regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp,
+            regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ],
         rip: regs.rip,
         rflags: regs.rflags & RFLAGS_VISIBLE | RFLAGS_FIXED,
