@@ -165,15 +165,15 @@ mod tests {
                 "mov qword ptr [rdi + 168], 0x202",
                 "mov rsp, rdi",
                 "xor ebx, ebx",
-                "jmp {entry}",
+                "jmp r10",
                 "2:",
                 "mov rcx, rbx",
                 "mov rsi, [rsp - 8]",
                 "pop rbx",
-                entry = in(reg) fault_entry(),
+                inout("r10") fault_entry() => _,
                 out("rdx") changed, out("rcx") kept, out("rsi") red_zone,
                 inout("xmm7") 2.5_f64 => vector,
-                out("rax") _, out("rdi") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                out("rax") _, out("rdi") _, out("r8") _, out("r9") _, out("r11") _,
             );
         }
         assert_eq!(SEEN.get(), 14);

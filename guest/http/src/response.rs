@@ -1,0 +1,158 @@
+//! Writing responses.
+
+use crate::date::HttpDate;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Makes a long body piece by piece, as the client takes it.
+pub trait Source {
+    /// Appends the next bytes to `output`, at least one and at most `room`.
+    fn fill(&mut self, output: &mut Vec<u8>, room: usize);
+}
+
+/// A body that is still being made.
+pub(crate) struct Streaming {
+    pub(crate) source: Box<dyn Source>,
+    /// Bytes still to come.
+    pub(crate) left: u64,
+}
+
+/// Proof that a request was answered; only a [`Responder`] makes it.
+#[derive(Debug)]
+pub struct Sent(());
+
+/// Answers one request.
+pub struct Responder<'a> {
+    pub(crate) output: &'a mut Vec<u8>,
+    pub(crate) streaming: &'a mut Option<Streaming>,
+    pub(crate) date: Option<&'a HttpDate>,
+    /// The body is not sent, because the request was HEAD.
+    pub(crate) head_only: bool,
+    /// What is said about the connection.
+    pub(crate) persistence: Persistence,
+}
+
+/// What a response says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// It stays open, as goes without saying in HTTP/1.1.
+    Open,
+    /// It stays open, which HTTP/1.0 has to be told.
+    KeptAlive,
+    /// It is closed afterwards.
+    Closes,
+}
+
+impl Responder<'_> {
+    /// Sends a complete response.
+    pub fn send(self, status: u16, content_type: &str, body: &[u8]) -> Sent {
+        self.send_with(status, &[("Content-Type", content_type)], body)
+    }
+
+    /// Sends a complete response with these header fields; `Content-Length`, `Connection` and
+    /// `Date` are added. Names and values must be valid ones.
+    pub fn send_with(mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Sent {
+        self.output.reserve(256 + body.len());
+        self.head(status, headers, Some(body.len() as u64));
+        if !self.head_only {
+            self.output.extend_from_slice(body);
+        }
+        Sent(())
+    }
+
+    /// Sends a response that never has a body, such as 204.
+    pub fn send_empty(mut self, status: u16, headers: &[(&str, &str)]) -> Sent {
+        self.head(status, headers, None);
+        Sent(())
+    }
+
+    /// Sends a response whose `length` bytes come from `source`.
+    pub fn stream(
+        mut self,
+        status: u16,
+        content_type: &str,
+        length: u64,
+        source: impl Source + 'static,
+    ) -> Sent {
+        self.head(status, &[("Content-Type", content_type)], Some(length));
+        if !self.head_only && length > 0 {
+            *self.streaming = Some(Streaming { source: Box::new(source), left: length });
+        }
+        Sent(())
+    }
+
+    fn head(&mut self, status: u16, headers: &[(&str, &str)], length: Option<u64>) {
+        let output = &mut *self.output;
+        output.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(output, u64::from(status));
+        output.push(b' ');
+        output.extend_from_slice(reason(status).as_bytes());
+        output.extend_from_slice(b"\r\n");
+        for (name, value) in headers {
+            push_field(output, name, value.as_bytes());
+        }
+        if let Some(length) = length {
+            output.extend_from_slice(b"Content-Length: ");
+            push_decimal(output, length);
+            output.extend_from_slice(b"\r\n");
+        }
+        if let Some(date) = self.date {
+            push_field(output, "Date", date.as_bytes());
+        }
+        match self.persistence {
+            Persistence::Open => {}
+            Persistence::KeptAlive => push_field(output, "Connection", b"keep-alive"),
+            Persistence::Closes => push_field(output, "Connection", b"close"),
+        }
+        output.extend_from_slice(b"\r\n");
+    }
+}
+
+fn push_field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
+    output.extend_from_slice(name.as_bytes());
+    output.extend_from_slice(b": ");
+    output.extend_from_slice(value);
+    output.extend_from_slice(b"\r\n");
+}
+
+fn push_decimal(output: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    output.extend_from_slice(&digits[start..]);
+}
+
+/// The reason phrase of a status.
+#[must_use]
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Other",
+    }
+}

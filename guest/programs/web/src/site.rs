@@ -1,0 +1,191 @@
+//! What the server serves.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use denali_http::{HttpDate, Method, Request, Responder, Route, Sent, Service, Source, route};
+use ilwaco::{clock, memory, registers};
+
+/// Most bytes of `/bytes/N`.
+const BYTES_MAX: u64 = 1 << 30;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// The pages, and what was counted.
+pub struct Site {
+    index: String,
+    date: HttpDate,
+    requests: u64,
+    connections: u64,
+    connections_open: u64,
+}
+
+const ROUTES: &[Route<Site>] = &[
+    Route { methods: &[Method::Get], path: "/", handler: index },
+    Route { methods: &[Method::Get], path: "/stats", handler: stats },
+    Route { methods: &[Method::Get], path: "/time", handler: time },
+    Route { methods: &[Method::Get], path: "/hello/*", handler: hello },
+    Route { methods: &[Method::Get], path: "/bytes/*", handler: bytes },
+    Route { methods: &[Method::Get, Method::Post, Method::Put], path: "/echo", handler: echo },
+    Route { methods: &[Method::Post, Method::Put], path: "/digest", handler: digest },
+];
+
+impl Site {
+    /// The site of this guest.
+    pub fn new() -> Self {
+        Self {
+            index: index_page(registers::arguments()),
+            date: HttpDate::new(0),
+            requests: 0,
+            connections: 0,
+            connections_open: 0,
+        }
+    }
+
+    /// Counts a connection.
+    pub fn opened(&mut self) {
+        self.connections += 1;
+        self.connections_open += 1;
+    }
+
+    /// Counts a connection that ended.
+    pub fn closed(&mut self) {
+        self.connections_open -= 1;
+    }
+}
+
+impl Service for Site {
+    fn respond(&mut self, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+        self.requests += 1;
+        route(ROUTES, self, request, responder)
+    }
+
+    fn date(&mut self) -> Option<&HttpDate> {
+        self.date.update(clock::realtime_ns() / 1_000_000_000);
+        Some(&self.date)
+    }
+}
+
+fn index_page(arguments: &str) -> String {
+    let name = if arguments.is_empty() { "without a name" } else { arguments };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+         <title>A Denali guest</title></head>\n<body>\n\
+         <h1>Answered from inside a Denali guest</h1>\n\
+         <p>This page comes from a virtual machine of its own: a web server on the library OS \
+         Ilwaco, without a kernel beneath it.</p>\n\
+         <p>This guest: <strong>{}</strong></p>\n\
+         <ul>\n<li><a href=\"/stats\">/stats</a>: virtual registers and counters</li>\n\
+         <li><a href=\"/time\">/time</a>: the guest's clock</li>\n\
+         <li><a href=\"/hello/you\">/hello/you</a>: a page made for you</li>\n\
+         <li><a href=\"/bytes/1000\">/bytes/N</a>: so many bytes</li>\n\
+         <li>/echo and /digest: post something</li>\n</ul>\n</body>\n</html>\n",
+        escaped(name)
+    )
+}
+
+/// Text as HTML shows it.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            _ => html.push(character),
+        }
+    }
+    html
+}
+
+fn index(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
+    responder.send(200, "text/html; charset=utf-8", site.index.as_bytes())
+}
+
+fn stats(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let registers = registers::virtual_registers();
+    let body = format!(
+        "{{\"abi_version\":{},\"cpu_khz\":{},\"memory_size\":{},\"memory_untouched\":{},\
+         \"generation\":{},\"monotonic_ns\":{},\"realtime_ns\":{},\"exits\":{},\
+         \"interrupts_raised\":{},\"interrupts_delivered\":{},\"batches\":{},\
+         \"requests\":{},\"connections\":{},\"connections_open\":{}}}\n",
+        registers.abi_version.load(Relaxed),
+        registers.cpu_khz.load(Relaxed),
+        registers.memory_size.load(Relaxed),
+        memory::untouched(),
+        registers.generation.load(Relaxed),
+        clock::Instant::now().as_ns(),
+        clock::realtime_ns(),
+        registers.exits.load(Relaxed),
+        registers.interrupts_raised.load(Relaxed),
+        registers.interrupts_delivered.load(Relaxed),
+        registers.batches.load(Relaxed),
+        site.requests,
+        site.connections,
+        site.connections_open,
+    );
+    responder.send(200, JSON, body.as_bytes())
+}
+
+fn time(_: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let ns = clock::realtime_ns();
+    let date = HttpDate::new(ns / 1_000_000_000);
+    let mut body = Vec::with_capacity(64);
+    body.extend_from_slice(date.as_bytes());
+    body.extend_from_slice(format!("\n{ns} ns since 1970\n").as_bytes());
+    responder.send(200, TEXT, &body)
+}
+
+fn hello(_: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let name = request.path.strip_prefix("/hello/").unwrap_or_default();
+    responder.send(200, TEXT, format!("hello {name}, from inside a Denali guest\n").as_bytes())
+}
+
+/// The numbers 0 to 255 again and again.
+struct Counting {
+    next: u8,
+}
+
+impl Source for Counting {
+    fn fill(&mut self, output: &mut Vec<u8>, room: usize) {
+        let start = self.next;
+        output.extend((0..room).map(|offset| start.wrapping_add(offset as u8)));
+        self.next = start.wrapping_add(room as u8);
+    }
+}
+
+fn bytes(_: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let number = request.path.strip_prefix("/bytes/").unwrap_or_default();
+    match number.parse::<u64>() {
+        Ok(length) if length <= BYTES_MAX => {
+            responder.stream(200, "application/octet-stream", length, Counting { next: 0 })
+        }
+        _ => responder.send(400, TEXT, b"expected /bytes/N with N at most 1073741824\n"),
+    }
+}
+
+/// The body back, or the query where there is no body.
+fn echo(_: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+    if request.method == Method::Get || request.method == Method::Head {
+        return responder.send(200, TEXT, request.query.unwrap_or_default().as_bytes());
+    }
+    responder.send(200, "application/octet-stream", request.body)
+}
+
+fn digest(_: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let body =
+        format!("{{\"bytes\":{},\"crc32\":\"{:08x}\"}}\n", request.body.len(), crc32(request.body));
+    responder.send(200, JSON, body.as_bytes())
+}
+
+/// The CRC-32 of IEEE 802.3, as zip and gzip use it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
