@@ -242,7 +242,7 @@ impl Connection {
                 let head_len = head_end(input, 0).ok_or(400_u16)?;
                 let mut space = request::header_space();
                 let head = request::parse(&input[..head_len], &mut space)?;
-                self.respond(head, &input[head_len..len], service);
+                self.respond(&head, &input[head_len..len], service);
                 Ok(len)
             }
             Phase::Chunks(head_len, decoder) => {
@@ -257,7 +257,7 @@ impl Connection {
                 };
                 let mut space = request::header_space();
                 let head = request::parse(&input[..head_len], &mut space)?;
-                self.respond(head, decoder.body(), service);
+                self.respond(&head, decoder.body(), service);
                 Ok(head_len + decoder.position())
             }
         }
@@ -277,7 +277,7 @@ impl Connection {
             Framing::Length(body) => {
                 let whole = len + body as usize;
                 if input.len() >= whole {
-                    self.respond(head, &input[len..whole], service);
+                    self.respond(&head, &input[len..whole], service);
                     return Ok(whole);
                 }
                 self.phase = Phase::Body(whole);
@@ -295,7 +295,7 @@ impl Connection {
     }
 
     /// Has the service answer a complete request.
-    fn respond<S: Service>(&mut self, head: Head<'_>, body: &[u8], service: &mut S) {
+    fn respond<S: Service>(&mut self, head: &Head<'_>, body: &[u8], service: &mut S) {
         self.phase = Phase::Head(0);
         self.closing |= !head.keep_alive;
         let persistence = match (head.keep_alive, head.minor) {

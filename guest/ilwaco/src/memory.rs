@@ -94,10 +94,11 @@ unsafe impl Source for FreeRam {
         let start = talc.source.ranges[index].start;
         talc.source.ranges[index].start += wanted;
         let new_end = (start + wanted) as *mut u8;
-        // SAFETY: the bytes from `start` on were free RAM, are now taken out of it, and adjoin the
-        // heap of this range, if there is one, at the end that talc gave for it.
         let end = match talc.source.heap_ends[index] {
+            // SAFETY: talc gave this end for the heap of the range, and the bytes behind it were
+            // free RAM, just taken out of what is free.
             Some(end) => Some(unsafe { talc.extend(end, new_end) }),
+            // SAFETY: the bytes were free RAM, just taken out of what is free.
             None => unsafe { talc.claim(start as *mut u8, wanted) },
         };
         talc.source.heap_ends[index] = end;
