@@ -6,7 +6,7 @@ use crate::output::{Failure, Format, print, print_json};
 use crate::run::built_in;
 use denali_abi::boot::{KIND_NET, kind_name};
 use denali_abi::status;
-use denali_arch::image::{Image, ImageError};
+use denali_arch::image::Image;
 use denali_config::{Document, Guest, HypervisorChoice};
 use denali_launcher::open_kvm;
 
@@ -48,13 +48,10 @@ fn check_image(
     document: &Document,
 ) -> Result<Image, Failure> {
     let image = Image::parse(bytes)
-        .map_err(|error| Failure::new(status::BAD_IMAGE, format_args!("{place}: {error}")))?;
-    image.address_space(guest.memory_size).map_err(|error| match error {
-        ImageError::MemoryTooSmall { .. } => {
-            let origin = document.origin("memory");
-            Failure::new(status::BAD_IMAGE, format_args!("{origin}: memory: {place} {error}"))
-        }
-        _ => Failure::new(status::BAD_IMAGE, format_args!("{place}: {error}")),
+        .map_err(|error| Failure::new(status::BAD_IMAGE, format_args!("image {place}: {error}")))?;
+    image.address_space(guest.memory_size).map_err(|error| {
+        let origin = document.origin("memory");
+        Failure::new(status::BAD_CONFIG, format_args!("{origin}: memory: image {place}: {error}"))
     })?;
     let attached: Vec<(u32, &str)> =
         guest.net.iter().map(|net| (KIND_NET, net.name.as_str())).collect();
@@ -64,12 +61,12 @@ fn check_image(
             let kind = kind_name(device.kind);
             let called = match device.name() {
                 "" => String::new(),
-                name => format!(" called {name:?}"),
+                name => format!(" named {name:?}"),
             };
             Err(Failure::new(
                 status::BAD_IMAGE,
                 format_args!(
-                    "{place}: the image needs a {kind} device{called}; add one under {kind:?} of the \
+                    "image {place}: wants a {kind} device{called}; add one to {kind:?} in the \
                      configuration"
                 ),
             ))

@@ -1,0 +1,155 @@
+//! What the commands do when all is well.
+
+mod support;
+
+use serde_json::Value;
+use support::{denali, file, folder, run, run_with_input, stderr, stdout};
+
+/// The machine that the stand-in for the monitor was given.
+fn machine(text: &str) -> Value {
+    let spec = text.lines().find(|line| line.contains("\"memory_size\"")).expect(text);
+    serde_json::from_str(spec).unwrap()
+}
+
+#[test]
+fn run_becomes_the_monitor_and_its_status_is_the_exit_status() {
+    file("plain.json", r#"{"image": "hello", "hypervisor": "process"}"#);
+    let output = run(&["run", "plain.json"]);
+    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("monitor "), "{text}");
+    let machine = machine(&text);
+    assert_eq!(machine["name"], "hello");
+    assert_eq!(machine["memory_size"], 16 << 20);
+    assert_eq!(machine["output"], "human");
+    assert_eq!(machine["hypervisor"], "process");
+    assert!(stderr(&output).is_empty(), "{}", stderr(&output));
+}
+
+#[test]
+fn options_change_the_configuration() {
+    let arguments = [
+        "run",
+        "-",
+        "--set",
+        "net.0.mtu=9000",
+        "--memory",
+        "32MiB",
+        "--arg",
+        "--verbose",
+        "--arg",
+        "a b",
+        "--publish",
+        "0:8080",
+        "--publish",
+        "0:8081",
+        "--hypervisor",
+        "process",
+        "--report",
+        "report.json",
+    ];
+    let output = run_with_input(&arguments, br#"{"image": "web", "name": "x"}"#);
+    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
+    let machine = machine(&stdout(&output));
+    assert_eq!(machine["name"], "x");
+    assert_eq!(machine["memory_size"], 32 << 20);
+    assert_eq!(machine["arguments"], "--verbose a b");
+    assert_eq!(machine["net"][0]["mtu"], 9000);
+    assert_eq!(machine["net"][0]["publish"][0]["guest_port"], 8080);
+    assert_eq!(machine["net"][0]["publish"][1]["guest_port"], 8081);
+    assert!(machine["report"].is_u64());
+    assert!(folder().join("report.json").exists());
+    let said = stderr(&output);
+    assert!(said.contains(" leads to port 8081 of the guest"), "{said}");
+}
+
+#[test]
+fn json_output_names_the_published_ports() {
+    let output = run(&["run", "web", "--publish", "0:80", "--json", "--hypervisor", "process"]);
+    let text = stdout(&output);
+    let event: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["guest_port"]), (&"published".into(), &80.into()));
+    let host = event["host"].as_str().unwrap();
+    assert!(host.starts_with("127.0.0.1:") && host != "127.0.0.1:0", "{host}");
+    assert_eq!(machine(&text)["output"], "json");
+}
+
+#[test]
+fn relative_images_are_found_beside_their_configuration() {
+    std::fs::create_dir_all(folder().join("sub")).unwrap();
+    file("sub/vm.json", r#"{"image": "./app.elf", "hypervisor": "process"}"#);
+    file("sub/app.elf", "the program");
+    let output = run(&["run", "sub/vm.json"]);
+    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
+    assert_eq!(machine(&stdout(&output))["image"]["name"], "sub/./app.elf");
+    assert_eq!(machine(&stdout(&output))["name"], "app");
+}
+
+#[test]
+fn check_says_what_would_run() {
+    file("check.json", r#"{"image": "hello", "hypervisor": "process", "args": "a\nb"}"#);
+    let output = run(&["check", "check.json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    for expected in ["name        hello", "memory      16MiB", "arguments   \"a\\nb\"", "process"] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let output = run(&["check", "check.json", "--json"]);
+    let findings: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(findings["image"]["abi_version"], 1);
+    assert_eq!(findings["memory_size"], 16 << 20);
+    assert!(findings["image"]["segments"].as_array().is_some_and(|list| !list.is_empty()));
+}
+
+#[test]
+fn check_knows_what_memory_and_devices_the_image_needs() {
+    support::assert_refused(
+        &["check", "hello", "--memory", "2052KiB"],
+        denali_abi::status::BAD_CONFIG,
+        "--memory 2052KiB: memory: image hello: needs ",
+    );
+    support::assert_refused(
+        &["check", "web"],
+        denali_abi::status::BAD_IMAGE,
+        "image web: wants a net device; add one to \"net\" in the configuration",
+    );
+}
+
+#[test]
+fn schema_lists_every_field_and_allows_no_other() {
+    let schema: Value = serde_json::from_str(&stdout(&run(&["schema"]))).unwrap();
+    let fields = schema["properties"].as_object().unwrap();
+    for field in ["name", "image", "memory", "args", "hypervisor", "net"] {
+        assert!(fields[field]["description"].is_string(), "{field}");
+    }
+    assert_eq!(fields.len(), 6);
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn images_and_version_are_for_people_and_programs() {
+    let text = stdout(&run(&["images"]));
+    assert!(text.contains("hello") && text.contains("web"), "{text}");
+    let list: Value = serde_json::from_str(&stdout(&run(&["images", "--json"]))).unwrap();
+    assert_eq!(list[0]["name"], "hello");
+    let version: Value = serde_json::from_str(&stdout(&run(&["version", "--json"]))).unwrap();
+    assert_eq!(version["abi_version"], 1);
+    assert!(stdout(&run(&["version"])).starts_with("denali 0."));
+}
+
+#[test]
+fn help_teaches_with_examples_and_statuses() {
+    for arguments in [&["--help"][..], &["run", "--help"]] {
+        let output = run(arguments);
+        assert!(output.status.success());
+        let text = stdout(&output);
+        assert!(text.contains("Examples:") && text.contains("Exit statuses:"), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = denali().arg("schema").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}

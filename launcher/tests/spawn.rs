@@ -1,0 +1,128 @@
+//! What a monitor inherits: its descriptors, its standard streams, and nothing else.
+
+use denali_config::Document;
+use denali_launcher::spec::{HypervisorSpec, MachineSpec, OutputSpec};
+use denali_launcher::{Launch, Settings, Streams};
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by each test: while one writes a stand-in for the monitor, a child that another starts at that
+/// moment would inherit the open file, and Linux runs no program that is open for writing.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where to find a program that stands in for the monitor: a shell script.
+fn monitor(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("denali-vmm");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn prepare(monitor: PathBuf, report: &Path) -> Launch {
+    let text = br#"{"image": "tiny", "hypervisor": "process", "args": "a b",
+        "net": [{"backend": {"user": {"publish": ["0:80", "[::1]:0:81"]}}}]}"#;
+    let document = Document::parse(text, "vm.json", PathBuf::new()).unwrap();
+    let settings = Settings {
+        built_in: &[("tiny", b"the image")],
+        monitor,
+        output: OutputSpec::Json,
+        report: Some(report),
+    };
+    Launch::prepare(&document, &settings).unwrap()
+}
+
+fn run(launch: Launch) -> Output {
+    let streams = Streams { input: Stdio::null(), output: Stdio::piped(), error: Stdio::piped() };
+    launch.spawn(streams).unwrap().wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_monitor_reads_its_machine_from_the_descriptor_it_is_given() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let program = monitor(folder.path(), "cat /proc/self/fd/$1; exit 7");
+    let launch = prepare(program, &folder.path().join("report.json"));
+    let expected = launch.spec().clone();
+    let output = run(launch);
+    assert_eq!(output.status.code(), Some(7));
+    let spec: MachineSpec = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(spec, expected);
+    assert_eq!(spec.hypervisor, HypervisorSpec::Process);
+    assert_eq!((spec.name.as_str(), spec.arguments.as_str()), ("tiny", "a b"));
+    assert_eq!(spec.net[0].publish.len(), 2);
+}
+
+#[test]
+fn the_monitor_inherits_its_descriptors_and_no_others() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    // A descriptor that, unlike Rust's own, stays open across exec.
+    let secret = fs::File::create(folder.path().join("secret")).unwrap();
+    fcntl(&secret, FcntlArg::F_DUPFD(200)).unwrap();
+    let program = monitor(folder.path(), "for f in /proc/self/fd/*; do readlink $f; done; env");
+    let output = run(prepare(program, &folder.path().join("report.json")));
+    let listing = text(&output.stdout);
+    for expected in ["/memfd:denali-image", "/memfd:denali-machine", "socket:[", "/report.json"] {
+        assert!(listing.contains(expected), "{listing}");
+    }
+    assert_eq!(listing.matches("socket:[").count(), 2, "{listing}");
+    assert!(!listing.contains("secret"), "{listing}");
+    // The shell itself sets PWD and the like; nothing of this process's environment is there.
+    assert!(!listing.contains("CARGO"), "{listing}");
+}
+
+#[test]
+fn the_monitor_has_the_image_and_can_write_the_report() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    fs::write(&report, "what an earlier guest left").unwrap();
+    let placeholder = monitor(folder.path(), "");
+    let launch = prepare(placeholder, &report);
+    let (image, to_report) = (launch.spec().image.file, launch.spec().report.unwrap());
+    monitor(folder.path(), &format!("cat <&{image}; echo crashed >&{to_report}"));
+    let output = run(launch);
+    assert_eq!(text(&output.stdout), "the image", "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(&report).unwrap(), "crashed\n");
+}
+
+#[test]
+fn published_ports_lead_to_the_listeners_that_are_passed_on() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let program = monitor(folder.path(), "");
+    let launch = prepare(program, &folder.path().join("report.json"));
+    let [first, second] = launch.published() else { panic!("{:?}", launch.published()) };
+    assert_eq!((first.guest_port, second.guest_port), (80, 81));
+    assert!(second.host.is_ipv6());
+    // The connection waits in the listener's queue until a monitor accepts it.
+    let mut waiting = TcpStream::connect(first.host).unwrap();
+    waiting.write_all(b"hello").unwrap();
+    drop(launch);
+    assert!(!matches!(waiting.read(&mut [0]), Ok(1..)), "nobody is left to answer");
+}
+
+#[test]
+fn a_monitor_that_cannot_be_started_is_named() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let launch = prepare(folder.path().join("no-such-monitor"), &folder.path().join("report"));
+    let streams = Streams { input: Stdio::null(), output: Stdio::null(), error: Stdio::null() };
+    let error = launch.spawn(streams).unwrap_err();
+    assert_eq!(error.status(), denali_abi::status::HOST_LACKS);
+    assert!(error.to_string().contains("no-such-monitor"), "{error}");
+}
