@@ -1,0 +1,276 @@
+//! The common tests, and those of what only a process guest has: an emptied process, and people who
+//! send it signals.
+
+use super::{ProcessVm, available, kick};
+use crate::conformance::control::with_signals;
+use crate::conformance::{
+    Backend, DATA, Guest, MEMORY, PORT, TEXT, assemble, conformance_tests, entry,
+};
+use crate::{Backing, Error, Exit, Fault, GuestRam, ImagePart, Vm, Width};
+use denali_arch::space::{Access, AddressSpace};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+const BACKEND: Backend = Backend {
+    backing: Backing::Shared,
+    make: |ram| Ok(Box::new(ProcessVm::new(ram)?) as Box<dyn Vm>),
+};
+
+conformance_tests!(Some(BACKEND));
+
+/// The only child of this test's thread.
+fn child() -> libc::pid_t {
+    // SAFETY: a plain system call.
+    let thread = unsafe { libc::gettid() };
+    let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap();
+    children.trim().parse().expect("one child")
+}
+
+fn send(pid: libc::pid_t, signal: libc::c_int) {
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+const COUNTING: fn() -> &'static [u8] =
+    || assemble!("mov edx, 0xd03", "xor eax, eax", "5:", "out dx, eax", "inc eax", "jmp 5b");
+
+#[test]
+fn processes_can_be_guests_here() {
+    assert_eq!(available(), Ok(()));
+}
+
+#[test]
+fn the_process_has_the_guests_memory_and_no_descriptor() {
+    let mut guest = Guest::new(&BACKEND, COUNTING());
+    guest.run_to_out();
+    let pid = child();
+    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else {
+        eprintln!("skipped: only root may look at a process that cannot be dumped");
+        return;
+    };
+    let mut signal_stacks = 0;
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|word| u64::from_str_radix(word, 16).unwrap());
+        if line.ends_with("[vsyscall]") {
+            continue;
+        }
+        if start >= 1 << 32 {
+            assert_eq!(&rights[..3], "rw-", "{line}");
+            assert!(end - start <= 64 << 10, "{line}");
+            signal_stacks += 1;
+            continue;
+        }
+        for page in (start..end).step_by(4096) {
+            let expected = match guest.ram.space().access_at(page) {
+                Some(Access::Read) => "r--",
+                Some(Access::ReadWrite) => "rw-",
+                Some(Access::ReadExecute) => "r-x",
+                None => panic!("{line} maps {page:#x}"),
+            };
+            assert_eq!(&rights[..3], expected, "{line}");
+        }
+    }
+    assert_eq!(signal_stacks, 1, "{maps}");
+    assert_eq!(std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), 0);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for expected in ["Seccomp:\t2", "NoNewPrivs:\t1", "Threads:\t1"] {
+        assert!(status.contains(expected), "{status}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}
+
+#[test]
+fn signals_from_others_are_not_seen_by_the_guest() {
+    let mut guest = Guest::new(&BACKEND, COUNTING());
+    guest.run_to_out();
+    let pid = child();
+    let signals = [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGSTOP,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGSEGV,
+        libc::SIGTRAP,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGALRM,
+        libc::SIGQUIT,
+        libc::SIGABRT,
+        libc::SIGUSR1,
+        libc::SIGSYS,
+    ];
+    for (count, signal) in (1..).zip(signals.into_iter().cycle().take(64)) {
+        send(pid, signal);
+        assert_eq!(guest.run_to_out(), count, "signal {signal}");
+    }
+}
+
+#[test]
+fn a_killed_process_is_lost() {
+    let mut guest = Guest::new(&BACKEND, COUNTING());
+    guest.run_to_out();
+    send(child(), libc::SIGKILL);
+    let lost = Exit::Lost("its process was killed by signal 9".to_owned());
+    assert_eq!(guest.run(), lost);
+    assert_eq!(guest.run(), lost, "and stays so");
+    // While it runs, too.
+    let mut guest = Guest::new(&BACKEND, assemble!("5:", "jmp 5b"));
+    let pid = child();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            send(pid, libc::SIGKILL);
+        });
+        assert_eq!(guest.run(), lost);
+    });
+}
+
+#[test]
+fn dropping_a_guest_ends_and_reaps_its_process() {
+    let guest = Guest::new(&BACKEND, assemble!("5:", "jmp 5b"));
+    let pid = child();
+    drop(guest);
+    // SAFETY: signal 0 only asks.
+    assert_eq!(unsafe { libc::kill(pid, 0) }, -1);
+    let unused = ProcessVm::new(ram(&[0x0f, 0x0b], Vec::new())).unwrap();
+    let pid = child();
+    drop(unused);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(pid, 0) }, -1);
+}
+
+extern "C" fn kick_it(_: libc::c_int) {
+    kick();
+}
+
+#[test]
+fn a_kick_is_kept_for_the_next_entry() {
+    let mut guest = Guest::new(&BACKEND, assemble!("5:", "jmp 5b"));
+    for _ in 0..3 {
+        kick();
+        kick();
+        assert_eq!(guest.vcpu.run().unwrap(), Exit::Interrupted);
+    }
+    with_signals(kick_it, || {
+        for _ in 0..20 {
+            assert_eq!(guest.vcpu.run().unwrap(), Exit::Interrupted);
+        }
+    });
+    drop(guest);
+    kick();
+}
+
+#[test]
+fn a_kick_during_a_fault_loses_neither() {
+    let code = assemble!("mov edx, 0xd03", "5:", "ud2", "inc eax", "jmp 5b");
+    let mut guest = Guest::new(&BACKEND, code);
+    let (mut faults, mut kicks) = (0_u32, 0);
+    with_signals(kick_it, || {
+        while faults < 5000 || kicks < 5 {
+            match guest.vcpu.run().unwrap() {
+                Exit::Fault(Fault { vector: 6, .. }) => {
+                    faults += 1;
+                    guest.change(|registers| registers.rip += 2);
+                }
+                Exit::Interrupted => kicks += 1,
+                exit => panic!("{exit:?}"),
+            }
+        }
+    });
+    assert!(guest.registers().gpr[0] >= u64::from(faults) - 1);
+}
+
+#[test]
+fn a_stepped_port_instruction_traps_after_it_is_done() {
+    let mut guest = Guest::new(&BACKEND, assemble!("in al, 0x80", "nop"));
+    guest.change(|registers| registers.rflags |= 0x100);
+    assert_eq!(guest.run(), Exit::In { port: 0x80, width: Width::Byte });
+    guest.vcpu.complete_in(5).unwrap();
+    assert_eq!(guest.run_to_fault(), Fault { vector: 1, error_code: 0, address: 0 });
+    let registers = guest.registers();
+    assert_eq!((registers.rip, registers.gpr[0]), (TEXT + 2, 5));
+}
+
+#[test]
+fn misuse_is_reported() {
+    let mut guest = Guest::new(&BACKEND, assemble!("in al, 0x80", "ud2"));
+    assert!(matches!(guest.vcpu.complete_in(0), Err(Error::Misuse(_))));
+    assert!(matches!(guest.run(), Exit::In { .. }));
+    assert!(matches!(guest.vcpu.run(), Err(Error::Misuse(_))));
+    guest.vcpu.complete_in(0).unwrap();
+    assert_eq!(guest.run_to_fault().vector, 6);
+    let space = AddressSpace::new(MEMORY).unwrap();
+    let private = Rc::new(GuestRam::new(space, Backing::Private).unwrap());
+    assert!(matches!(ProcessVm::new(private), Err(Error::Misuse(_))));
+}
+
+/// Memory whose text page at [`TEXT`] is `code`, from a file that is mapped at `parts`.
+fn ram(code: &[u8], parts: Vec<ImagePart>) -> Rc<GuestRam> {
+    let mut space = AddressSpace::new(MEMORY).unwrap();
+    space.set("text", TEXT, TEXT + 0x3000, Some(Access::ReadExecute)).unwrap();
+    let mut ram = GuestRam::new(space, Backing::Shared).unwrap();
+    let file = nix::sys::memfd::memfd_create("image", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    nix::unistd::ftruncate(&file, 0x4000).unwrap();
+    nix::sys::uio::pwrite(&file, code, 0x2000).unwrap();
+    ram.map_image(file, parts).unwrap();
+    Rc::new(ram)
+}
+
+#[test]
+fn text_is_mapped_from_the_image() {
+    let parts = vec![ImagePart { start: TEXT, end: TEXT + 0x2000, file_offset: 0x2000 }];
+    let ram = ram(COUNTING(), parts);
+    let mut vm = ProcessVm::new(Rc::clone(&ram)).unwrap();
+    let vcpu = vm.create_vcpu(&entry()).unwrap();
+    let mut guest = Guest { vcpu, vm: Box::new(vm), ram };
+    for expected in 0..3 {
+        assert_eq!(guest.run_to_out(), expected);
+    }
+    guest.change(|registers| registers.rip = DATA);
+    assert_eq!(guest.run_to_fault().vector, 14);
+    // The page behind the file's part is the memory's.
+    guest.ram.load(TEXT + 0x2000, &[0xe6, PORT as u8]).unwrap();
+    guest.change(|registers| registers.rip = TEXT + 0x2000);
+    assert!(matches!(guest.run(), Exit::Out { port: 3, .. }));
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, in release"]
+fn costs() {
+    let rounds: u32 = 20_000;
+    let each = |name: &str, started: Instant| {
+        eprintln!("{name}: {:.2} us", started.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
+    };
+    let mut guest = Guest::new(&BACKEND, COUNTING());
+    let started = Instant::now();
+    for _ in 0..rounds {
+        guest.run_to_out();
+    }
+    each("OUT", started);
+    let mut guest = Guest::new(&BACKEND, assemble!("ud2"));
+    let started = Instant::now();
+    for _ in 0..rounds {
+        guest.run_to_fault();
+    }
+    each("fault", started);
+    let (mut create, mut end) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..200 {
+        let ram = ram(&[], Vec::new());
+        let started = Instant::now();
+        let mut vm = ProcessVm::new(ram).unwrap();
+        let vcpu = vm.create_vcpu(&entry()).unwrap();
+        create += started.elapsed();
+        let started = Instant::now();
+        drop((vcpu, vm));
+        end += started.elapsed();
+    }
+    eprintln!("creation: {:?}, end: {:?}", create / 200, end / 200);
+}
