@@ -39,6 +39,9 @@ pub const USER_CODE: u16 = 0x23;
 pub const USER_DATA: u16 = 0x1b;
 /// Selector of the TSS.
 pub const TSS_SELECTOR: u16 = 0x28;
+/// Where SYSCALL leads on hosts that let it through although it is off (shadow-paging KVM does, without
+/// leaving CPL 3): behind the stubs, where fetching an instruction faults.
+pub const SYSCALL_TARGET: u64 = STUBS + VECTORS as u64 * STUB_SIZE;
 /// Port of the stubs' OUT; only meaningful when RIP lies in a stub.
 pub const STUB_PORT: u8 = 0xF4;
 

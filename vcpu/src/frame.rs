@@ -87,7 +87,7 @@ mod tests {
         let entered = push(&ram, &interrupted(rsp), REASON, 0x20_1000).unwrap();
         let at = entered.rsp();
         assert_eq!((entered.rip, entered.rflags, entered.gpr[GPR_RDI]), (0x20_1000, 2, at));
-        assert!(at % 16 == 0 && at + FRAME_SIZE <= rsp - RESUME_DISTANCE);
+        assert!(at.is_multiple_of(16) && at + FRAME_SIZE <= rsp - RESUME_DISTANCE);
         let word = |address: u64| ram.read_obj::<u64>(GuestAddress(address)).unwrap();
         assert_eq!([word(at), word(at + 8), word(at + 16)], [14, 6, 0x123]);
         assert_eq!(word(at + 24), rsp - 144);

@@ -8,6 +8,8 @@
 
 mod cpuid;
 mod processor;
+#[cfg(test)]
+mod tests;
 mod vcpu;
 
 use crate::{Error, GuestRam, Registers, Vcpu, Vm};

@@ -3,7 +3,9 @@
 use super::cpuid::{self, Features};
 use crate::Error;
 use denali_arch::tables;
-use kvm_bindings::{kvm_device_attr, kvm_dtable, kvm_segment, kvm_xcr, kvm_xcrs};
+use kvm_bindings::{
+    Msrs, kvm_device_attr, kvm_dtable, kvm_msr_entry, kvm_segment, kvm_xcr, kvm_xcrs,
+};
 use kvm_ioctls::VcpuFd;
 use std::os::fd::AsRawFd;
 
@@ -25,6 +27,7 @@ pub(super) fn set_up(vcpu: &VcpuFd) -> Result<(), Error> {
     if features.xsave {
         enable_extended_state(vcpu, features)?;
     }
+    aim_system_calls(vcpu)?;
     share_time_stamp_counter(vcpu);
     Ok(())
 }
@@ -99,6 +102,19 @@ fn enable_extended_state(vcpu: &VcpuFd, features: Features) -> Result<(), Error>
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
     xcrs.xcrs[0] = kvm_xcr { xcr: 0, value: features.components, ..Default::default() };
     vcpu.set_xcrs(&xcrs).map_err(Error::host("enable extended processor state"))
+}
+
+/// SYSCALL is off; where a host lets it through all the same, it leads where it can be recognised.
+fn aim_system_calls(vcpu: &VcpuFd) -> Result<(), Error> {
+    const MSR_LSTAR: u32 = 0xc000_0082;
+    let target =
+        kvm_msr_entry { index: MSR_LSTAR, data: tables::SYSCALL_TARGET, ..Default::default() };
+    let msrs = Msrs::from_entries(&[target])
+        .map_err(|_| Error::Misuse("a list of one register is too long"))?;
+    match vcpu.set_msrs(&msrs).map_err(Error::host("set model-specific registers"))? {
+        1 => Ok(()),
+        _ => Err(Error::Unsupported("the target of SYSCALL cannot be set")),
+    }
 }
 
 /// Makes the guest's time-stamp counter the host's. Hosts without the attribute share it already (or

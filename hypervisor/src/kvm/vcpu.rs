@@ -7,10 +7,17 @@ use denali_arch::tables::{self, ExceptionFrame};
 use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_IO_IN, Msrs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use std::rc::Rc;
+use vm_memory::{Bytes, GuestAddress};
 
 const RFLAGS_FIXED: u64 = 1 << 1;
 const RFLAGS_IF: u64 = 1 << 9;
 const MSR_TSC: u32 = 0x10;
+const RCX: usize = 2;
+const R11: usize = 11;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const SYSENTER: [u8; 2] = [0x0f, 0x34];
+const GENERAL_PROTECTION: u8 = 13;
+const INVALID_OPCODE: Fault = Fault { vector: 6, error_code: 0, address: 0 };
 
 /// The one vCPU of a guest.
 pub(super) struct KvmVcpu {
@@ -95,8 +102,53 @@ impl KvmVcpu {
             return Ok(Exit::Lost(format!("exception {} in an exception stub", frame.vector)));
         }
         let address = self.fd.get_sregs().map_err(Error::host("read CR2"))?.cr2;
+        if let Some(at_instruction) = self.before_system_call(&registers, address) {
+            self.stopped = Stopped::InException(at_instruction);
+            return Ok(Exit::Fault(INVALID_OPCODE));
+        }
+        if frame.vector == INVALID_OPCODE.vector
+            && let Some((fault, length)) = self.refused_entry(registers.rip)
+        {
+            registers.rip += length;
+            self.stopped = Stopped::InException(registers);
+            return Ok(Exit::Fault(fault));
+        }
         let space = self.memory.ram.space();
         Ok(Exit::Fault(Fault::normalised(frame.vector, frame.error_code, address, space)))
+    }
+
+    /// The registers before a SYSCALL that should have been an invalid opcode and was let through, if
+    /// that is how the guest came to a fault at `address`.
+    fn before_system_call(&self, registers: &Registers, address: u64) -> Option<Registers> {
+        let [next, flags] = [registers.gpr[RCX], registers.gpr[R11]];
+        if address != tables::SYSCALL_TARGET || registers.rip != tables::SYSCALL_TARGET {
+            return None;
+        }
+        let rip = next.checked_sub(2)?;
+        let rflags = flags & RFLAGS_VISIBLE | RFLAGS_FIXED;
+        (self.bytes_at(rip)? == SYSCALL).then_some(Registers { rip, rflags, ..*registers })
+    }
+
+    /// What a processor makes of the INT or SYSENTER at `rip`, and by how much RIP moves on; `None` for
+    /// any other instruction. The emulator of shadow-paging KVM calls them invalid opcodes, which they
+    /// are not (but SYSENTER on AMD's processors: it shall be the same everywhere).
+    fn refused_entry(&self, rip: u64) -> Option<(Fault, u64)> {
+        let fault = |vector, error_code| Fault { vector, error_code, address: 0 };
+        match self.bytes_at(rip)? {
+            // The gates of breakpoint and overflow are open to CPL 3, and trap.
+            [0xcd, vector @ (3 | 4)] => Some((fault(vector, 0), 2)),
+            // Gates that are closed or missing: Intel SDM volume 3, section 6.13.
+            [0xcd, vector] => Some((fault(GENERAL_PROTECTION, u64::from(vector) * 8 + 2), 0)),
+            SYSENTER => Some((fault(GENERAL_PROTECTION, 0), 0)),
+            _ => None,
+        }
+    }
+
+    /// The guest's two bytes at `rip`, if it may read them.
+    fn bytes_at(&self, rip: u64) -> Option<[u8; 2]> {
+        let mut bytes = [0; 2];
+        self.memory.ram.read_slice(&mut bytes, GuestAddress(rip)).ok()?;
+        Some(bytes)
     }
 
     fn describe_lost(&mut self) -> String {

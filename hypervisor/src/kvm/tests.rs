@@ -1,0 +1,24 @@
+//! The common tests on KVM, where there is one.
+
+use super::KvmVm;
+use crate::conformance::{Backend, conformance_tests};
+use crate::{Backing, Error, GuestRam, Vm};
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
+conformance_tests!(backend());
+
+/// KVM, if this machine has one that this user may use.
+fn backend() -> Option<Backend> {
+    open().ok().map(|_| Backend { backing: Backing::Private, make })
+}
+
+fn open() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/kvm")
+}
+
+fn make(ram: Rc<GuestRam>) -> Result<Box<dyn Vm>, Error> {
+    let device = open().map_err(Error::host("open /dev/kvm"))?;
+    Ok(Box::new(KvmVm::new(device.into(), ram)?))
+}
