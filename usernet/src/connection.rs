@@ -281,6 +281,7 @@ impl Connection {
         let patience = config.stall_timeout.as_nanos() as u64;
         let give_up_at = *self.give_up_at.get_or_insert(now_ns.saturating_add(patience));
         if give_up_at <= now_ns {
+            self.give_up_at = None;
             self.guest.socket().abort();
         }
     }
