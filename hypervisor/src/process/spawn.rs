@@ -27,6 +27,8 @@ pub struct Ready {
     pub signal_stack: SharedPages,
     /// Where the child has it.
     pub signal_stack_start: u64,
+    /// Extended state as after a reset.
+    clean: Vec<u8>,
 }
 
 impl Ready {
@@ -44,6 +46,10 @@ impl Ready {
         // A stack pointer that happens to be on the signal stack would have the frame go below it.
         let elsewhere = user_regs_struct { rsp: 0, ..*registers };
         self.tracee.set_general(&elsewhere)?;
+        // Neither may the guest's protection key rights stand in the frame's way.
+        if !self.clean.is_empty() {
+            self.tracee.restore_extended(&mut self.clean)?;
+        }
         self.tracee.deliver(number)?;
         let stop = self.tracee.wait_through()?;
         if stop != Stop::Signal(libc::SIGTRAP) {
@@ -94,12 +100,15 @@ impl Spawned {
         let (code, address) = self.tracee.signal_information().map_err(Error::host(WHAT))?;
         let signal = Signal { number: libc::SIGSEGV, code, address };
         let Plan { signal_stack, signal_stack_start, .. } = self.plan;
-        let mut ready = Ready { tracee: self.tracee, signal_stack, signal_stack_start };
+        let mut ready =
+            Ready { tracee: self.tracee, signal_stack, signal_stack_start, clean: Vec::new() };
         // This resets the extended state, and proves that faults can be told apart on this kernel.
         let saved = ready.deliver(libc::SIGSEGV, &registers).map_err(Error::host(WHAT))?;
         let rip = registers.rip;
         match saved {
             Ok(Saved { vector: 14, address, .. }) if address == rip && signal.address == rip => {
+                ready.tracee.save_extended(&mut ready.clean).map_err(Error::host(WHAT))?;
+                ready.clean.shrink_to_fit();
                 Ok(ready)
             }
             _ => Err(Error::Misuse("this kernel does not report faults as others do")),

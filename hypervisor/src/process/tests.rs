@@ -242,6 +242,91 @@ fn text_is_mapped_from_the_image() {
     assert!(matches!(guest.run(), Exit::Out { port: 3, .. }));
 }
 
+/// Far transfers into 32-bit code, and what can be tried from there.
+#[test]
+fn compatibility_mode_leads_nowhere() {
+    let inner: [&[u8]; 5] = [&[0xcd, 0x80], &[0x0f, 0x34], &[0x0f, 0x05], &[0x0f, 0x0b], &[0xf4]];
+    for bytes in inner {
+        let mut code = assemble!("push 0x23", "push 0x200010", "retfq").to_vec();
+        code.resize(16, 0x90);
+        code.extend_from_slice(bytes);
+        let mut guest = Guest::new(&BACKEND, &code);
+        guest.change(|registers| registers.gpr[0] = 1);
+        assert!(matches!(guest.run(), Exit::Fault(_)), "{bytes:x?}");
+        guest.vcpu.set_registers(&entry()).unwrap();
+        assert_eq!(guest.registers().gpr[15], u64::MAX, "64-bit registers");
+        assert!(matches!(guest.run(), Exit::Fault(_)), "{bytes:x?}");
+    }
+}
+
+#[test]
+fn an_impossible_rip_is_a_fault() {
+    let mut guest = Guest::new(&BACKEND, assemble!("ud2"));
+    for rip in [1 << 47, 0x1234_5678_9abc_def0, u64::MAX >> 1] {
+        guest.change(|registers| registers.rip = rip);
+        let fault = guest.run_to_fault();
+        assert_eq!((fault.vector, fault.error_code), (13, 0), "{rip:#x}");
+    }
+    guest.change(|registers| registers.rip = TEXT);
+    assert_eq!(guest.run_to_fault().vector, 6);
+}
+
+/// Whatever bytes a guest executes, with whatever registers, the monitor keeps it in hand.
+#[test]
+fn random_code_is_contained() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut guest = Guest::new(&BACKEND, &[0x90; 64]);
+    let (mut faults, mut ports) = (0, 0);
+    let tempting: [&[u8]; 8] = [
+        &[0x0f, 0x05],
+        &[0xcd, 0x80],
+        &[0x0f, 0x34],
+        &[0xef],
+        &[0xed],
+        &[0xff, 0xe0],
+        &[0x9d],
+        &[0x48, 0xcb],
+    ];
+    with_signals(kick_it, || {
+        for _ in 0..1500 {
+            let mut code: Vec<u8> = (0..8).flat_map(|_| random().to_le_bytes()).collect();
+            let piece = tempting[random() as usize % tempting.len()];
+            let at = random() as usize % 16;
+            code[at..at + piece.len()].copy_from_slice(piece);
+            guest.ram.load(TEXT, &code).unwrap();
+            let mut registers = entry();
+            for register in &mut registers.gpr {
+                *register = random() >> (random() % 64);
+            }
+            registers.rflags = random() & 0xffff;
+            guest.vcpu.set_registers(&registers).unwrap();
+            for _ in 0..6 {
+                match guest.vcpu.run().unwrap() {
+                    Exit::Interrupted => break,
+                    Exit::Out { .. } => ports += 1,
+                    Exit::In { .. } => guest.vcpu.complete_in(1).unwrap(),
+                    Exit::Fault(fault) => {
+                        assert!(fault.vector < 20, "{fault:?}");
+                        faults += 1;
+                        guest.change(|registers| registers.rip = registers.rip.wrapping_add(1));
+                    }
+                    Exit::Lost(why) => panic!("{why} by {code:x?} from {registers:x?}"),
+                }
+            }
+        }
+    });
+    assert!(faults > 1000 && ports > 10, "{faults} faults, {ports} ports");
+    guest.ram.load(TEXT, assemble!("ud2")).unwrap();
+    guest.vcpu.set_registers(&entry()).unwrap();
+    assert_eq!(guest.run_to_fault().vector, 6);
+}
+
 #[test]
 #[ignore = "a measurement: run it alone, in release"]
 fn costs() {
