@@ -1,2 +1,168 @@
-//! Placeholder until the first commit.
-fn main() {}
+//! The probe: a guest that does what its argument string says, so that tests can see what a monitor
+//! makes of it. The first word is a command:
+//!
+//! | command | what it does | how it ends |
+//! |---|---|---|
+//! | `exit N` | rings TERMINATE with the 32-bit number N | N modulo 256 |
+//! | `print TEXT` | prints TEXT and a newline | 0 |
+//! | `panic` | panics | 101 |
+//! | `read A`, `write A`, `jump A` | accesses the address A (decimal, or hexadecimal with `0x`) | crash, or 0 |
+//! | `read-null`, `write-null` | accesses address 0 | crash |
+//! | `write-text`, `write-rodata`, `write-boot` | writes to code, read-only data, boot information | crash |
+//! | `exec-data`, `exec-stack`, `jump-wild` | executes data, the stack, an address far away | crash |
+//! | `stack-overflow` | recurses until the stack ends | crash |
+//! | `wild-rsp-fault` | faults with RSP outside memory | crash |
+//! | `wild-rsp-handled` | the same with `fault_entry` set | crash |
+//! | `unknown-port`, `in-unknown-port`, `in-doorbell` | OUT to 0x3f8, IN from 0x60, IN from IDLE | crash |
+//! | `div0`, `ud2`, `int3`, `int80`, `syscall`, `sysenter`, `hlt`, `cli`, `read-cr3`, `rdmsr` | executes that | crash |
+//! | `noncanonical`, `misaligned-sse` | accesses memory like that | crash |
+//! | `console-bad-address` | rings CONSOLE for bytes at address 0 | crash |
+//! | `console-empty` | rings CONSOLE for no bytes, then for too many | 0 |
+//! | `console-flood N` | prints the lines `line 0` to `line N-1` | 0 |
+//! | `fault-resume` | handles faults of several kinds; compares all registers, flags and the red zone | 0 |
+//! | `fault-many N` | handles N faults | 0 |
+//! | `upcall-resume` | interrupts a computation by upcalls; compares with one left alone | 0 |
+//! | `upcall-idle` | takes the upcall that ends an IDLE | 0 |
+//! | `fpu N` | rings FLUSH N times with all registers in use; compares them | 0 |
+//! | `protection` | reads, writes and executes in each part of the address map | 0 |
+//! | `edge-of-memory` | uses the last word of memory; the next one faults | 0 |
+//! | `big-memory` | all free memory is zero, then holds a pattern | 0 |
+//! | `registers` | prints virtual registers and boot information, as `name=value` lines | 0 |
+//! | `no-device` | the registers of devices that are not attached read as 0 | 0 |
+//! | `clock` | the clock never runs backwards; prints `monotonic=` and `realtime=` in ns | 0 |
+//! | `idle MS` | idles MS milliseconds; prints `slept=` in µs | 0 |
+//! | `idle-many N` | idles N times for 1 ms | 0 |
+//! | `idle-pending` | IDLE returns at once if something is pending or the deadline has passed | 0 |
+//! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
+//! | `spin` | prints `ready`, computes for ever | – |
+//!
+//! A check that fails prints a line that starts with `FAILED` and ends with status 1; an unknown
+//! command ends with 2.
+#![cfg_attr(guest_image, no_std, no_main)]
+
+mod crashes;
+mod exercise;
+mod handlers;
+mod instructions;
+mod memory;
+mod resume;
+mod state;
+mod time;
+
+use ilwaco::abi::doorbell;
+use ilwaco::{print, println};
+
+ilwaco::program!(start);
+
+/// A check that did not hold, and what it was about.
+struct Failed(&'static str);
+
+/// The result of a command that checks something.
+type Checked = Result<(), Failed>;
+
+/// `Ok` if the condition holds.
+fn check(holds: bool, what: &'static str) -> Checked {
+    if holds { Ok(()) } else { Err(Failed(what)) }
+}
+
+/// Runs the command of the argument string.
+fn start() -> u8 {
+    let arguments = ilwaco::registers::arguments();
+    let (command, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
+    crashes::run(command, rest);
+    let checked = match command {
+        "exit" => instructions::terminate(number(rest) as u32),
+        "print" => {
+            println!("{rest}");
+            Ok(())
+        }
+        "panic" => panic!("as asked"),
+        "console-empty" => memory::console_limits(),
+        "console-flood" => console_flood(number(rest)),
+        "fault-resume" => resume::faults(),
+        "fault-many" => resume::many_faults(number(rest)),
+        "upcall-resume" => resume::upcalls(),
+        "upcall-idle" => resume::upcall_after_idle(),
+        "fpu" => resume::doorbells(number(rest)),
+        "protection" => memory::protection(),
+        "edge-of-memory" => memory::edge(),
+        "big-memory" => memory::pattern(),
+        "registers" => registers(),
+        "no-device" => no_device(),
+        "clock" => time::clock(),
+        "idle" => time::idle(number(rest)),
+        "idle-many" => time::idle_many(number(rest)),
+        "idle-pending" => time::idle_pending(),
+        "wait-stop" => time::wait_stop(),
+        "spin" => time::spin(),
+        _ => {
+            println!("unknown command \"{command}\"");
+            return 2;
+        }
+    };
+    match checked {
+        Ok(()) => 0,
+        Err(Failed(what)) => {
+            println!("FAILED {command}: {what}");
+            1
+        }
+    }
+}
+
+/// The number at the start of the arguments; 0 if there is none.
+fn number(text: &str) -> u64 {
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap_or(0),
+        None => text.parse().unwrap_or(0),
+    }
+}
+
+fn console_flood(lines: u64) -> Checked {
+    for line in 0..lines {
+        println!("line {line}");
+    }
+    Ok(())
+}
+
+/// Prints what the monitor tells a guest.
+fn registers() -> Checked {
+    use core::sync::atomic::Ordering::Relaxed;
+    let registers = ilwaco::registers::virtual_registers();
+    let boot = ilwaco::registers::boot_information();
+    println!("abi_version={}", registers.abi_version.load(Relaxed));
+    println!("cpu_khz={}", registers.cpu_khz.load(Relaxed));
+    println!("memory_size={}", registers.memory_size.load(Relaxed));
+    println!("generation={}", registers.generation.load(Relaxed));
+    print!("entropy=");
+    for word in &registers.entropy {
+        print!("{:016x}", word.load(Relaxed));
+    }
+    println!();
+    println!("exits={}", registers.exits.load(Relaxed));
+    println!("boot_abi_version={}", boot.abi_version);
+    println!("image={:#x}..{:#x}", boot.image_start, boot.image_end);
+    println!("stack={:#x}..{:#x}", boot.stack_bottom, boot.stack_top);
+    for device in boot.attached() {
+        println!("device={} kind={} name={}", device.number, device.kind, device.name());
+    }
+    check(boot.magic == ilwaco::abi::boot::BOOT_MAGIC, "the magic of the boot information")?;
+    let same = boot.memory_size == registers.memory_size.load(Relaxed);
+    check(same, "one memory size in the registers, another in the boot information")?;
+    let random = registers.entropy.iter().all(|word| word.load(Relaxed) != 0);
+    check(random, "entropy that is zero")
+}
+
+/// Registers behind which there is no device read as 0 and swallow what is written.
+fn no_device() -> Checked {
+    let first = ilwaco::registers::boot_information().attached().len();
+    for device in first..doorbell::DEVICES_MAX {
+        let port = doorbell::DEVICE_REGISTERS + device as u16 * doorbell::DEVICE_STRIDE;
+        for offset in [0, 0x70, 0x100, 0x1fc] {
+            instructions::out(port + offset, u32::MAX);
+            check(instructions::input(port + offset) == 0, "a register of no device is not 0")?;
+        }
+        instructions::out(doorbell::NOTIFY + device as u16, 0);
+    }
+    Ok(())
+}
