@@ -30,6 +30,8 @@ const SOCKETS_MAX: usize = 1024;
 const RESERVE: usize = 64 * 1024;
 /// Memory per socket that stays free, for the tables that grow with their number.
 const RESERVE_PER_SOCKET: usize = 2 * 1024;
+/// Least and most bytes of a socket's transmit buffer; its receive buffer is half as large.
+const TRANSMIT_BUFFER: core::ops::Range<usize> = 8 << 10..64 << 10;
 /// How long the other side may stay silent during a handshake, or after this side closed.
 const PATIENCE: NetDuration = NetDuration::from_secs(20);
 
@@ -54,8 +56,6 @@ pub(super) struct Stack {
     spare: Vec<tcp::Socket<'static>>,
     /// TCP sockets there are, spare ones included.
     tcp_count: usize,
-    /// Bytes of a TCP socket's receive and transmit buffers.
-    buffers: (usize, usize),
     /// Whether the last turn could not send all there was.
     blocked: bool,
 }
@@ -124,7 +124,6 @@ impl Stack {
             orphans: Vec::new(),
             spare: Vec::new(),
             tcp_count: 0,
-            buffers: buffer_sizes(registers::boot_information().memory_size),
             blocked: false,
         })
     }
@@ -143,7 +142,7 @@ impl Stack {
         if self.tcp_count >= SOCKETS_MAX || !memory::has_room(reserve) {
             return Err(Error::OutOfMemory);
         }
-        let (receive, transmit) = self.buffers;
+        let (receive, transmit) = buffer_sizes(memory::untouched());
         let buffers = memory::fresh(receive + transmit).ok_or(Error::OutOfMemory)?;
         let (receive, transmit) = buffers.split_at_mut(receive);
         let mut socket =
@@ -332,12 +331,37 @@ fn configure(interface: &mut Interface, entry: &DeviceEntry) {
     }
 }
 
-/// Bytes of receive and transmit buffers, by how much memory the guest has. They are touched only
-/// as far as they are filled.
-fn buffer_sizes(memory_size: u64) -> (usize, usize) {
-    match memory_size >> 20 {
-        0..8 => (4 << 10, 8 << 10),
-        8..32 => (8 << 10, 16 << 10),
-        _ => (16 << 10, 32 << 10),
+/// Bytes of a new socket's receive and transmit buffers, by how much memory was never touched: large
+/// ones while there is plenty, so that few connections are fast and many still fit. They take
+/// memory only as far as they are filled.
+fn buffer_sizes(untouched: usize) -> (usize, usize) {
+    let share = (untouched / 256).clamp(TRANSMIT_BUFFER.start, TRANSMIT_BUFFER.end);
+    let transmit = 1 << share.ilog2();
+    (transmit / 2, transmit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_shrink_with_memory() {
+        assert_eq!(buffer_sizes(0), (4 << 10, 8 << 10));
+        assert_eq!(buffer_sizes(14 << 20), (16 << 10, 32 << 10));
+        assert_eq!(buffer_sizes(usize::MAX), (32 << 10, 64 << 10));
+    }
+
+    #[test]
+    fn hundreds_of_connections_fit_a_small_guest() {
+        let (mut left, mut count) = (14 << 20, 0);
+        loop {
+            let (receive, transmit) = buffer_sizes(left);
+            match left.checked_sub(receive + transmit) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+            count += 1;
+        }
+        assert!(count > 500, "{count}");
     }
 }
