@@ -29,7 +29,7 @@ pub enum Kind<'a> {
 
 /// Why a frame is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drop {
+pub enum Refusal {
     /// Shorter than it says, or contradictory.
     Malformed,
     /// Under an address that is not the guest's.
@@ -39,10 +39,10 @@ pub enum Drop {
 }
 
 /// Looks a frame through.
-pub fn classify<'a>(frame: &'a [u8], config: &Config) -> Result<Kind<'a>, Drop> {
-    let (header, payload) = frame.split_at_checked(ETHERNET_HEADER).ok_or(Drop::Malformed)?;
+pub fn classify<'a>(frame: &'a [u8], config: &Config) -> Result<Kind<'a>, Refusal> {
+    let (header, payload) = frame.split_at_checked(ETHERNET_HEADER).ok_or(Refusal::Malformed)?;
     if header[6..12] != config.guest_mac {
-        return Err(Drop::Spoofed);
+        return Err(Refusal::Spoofed);
     }
     let to_all = header[..6] == [0xff; 6];
     let to_gateway = header[..6] == config.gateway_mac;
@@ -50,41 +50,41 @@ pub fn classify<'a>(frame: &'a [u8], config: &Config) -> Result<Kind<'a>, Drop> 
     match kind {
         ARP if to_all || to_gateway => classify_arp(payload, config),
         IPV4 if to_gateway => classify_ipv4(payload, config),
-        _ => Err(Drop::Unsupported),
+        _ => Err(Refusal::Unsupported),
     }
 }
 
-fn classify_arp<'a>(packet: &[u8], config: &Config) -> Result<Kind<'a>, Drop> {
-    let packet = packet.get(..28).ok_or(Drop::Malformed)?;
+fn classify_arp<'a>(packet: &[u8], config: &Config) -> Result<Kind<'a>, Refusal> {
+    let packet = packet.get(..28).ok_or(Refusal::Malformed)?;
     // Ethernet and IPv4 addresses, a request.
     if packet[..8] != [0, 1, 8, 0, 6, 4, 0, 1] {
-        return Err(Drop::Unsupported);
+        return Err(Refusal::Unsupported);
     }
     if packet[8..14] != config.guest_mac || packet[14..18] != config.guest_ip.octets() {
-        return Err(Drop::Spoofed);
+        return Err(Refusal::Spoofed);
     }
     if packet[24..28] != config.gateway_ip.octets() {
-        return Err(Drop::Unsupported);
+        return Err(Refusal::Unsupported);
     }
     Ok(Kind::ArpRequest)
 }
 
-fn classify_ipv4<'a>(packet: &'a [u8], config: &Config) -> Result<Kind<'a>, Drop> {
-    let header = packet.get(..20).ok_or(Drop::Malformed)?;
+fn classify_ipv4<'a>(packet: &'a [u8], config: &Config) -> Result<Kind<'a>, Refusal> {
+    let header = packet.get(..20).ok_or(Refusal::Malformed)?;
     let header_len = usize::from(header[0] & 0xf) * 4;
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     // Frames may be padded after the packet, never the other way round.
-    let packet = packet.get(..total).ok_or(Drop::Malformed)?;
-    let payload = packet.get(header_len..).ok_or(Drop::Malformed)?;
+    let packet = packet.get(..total).ok_or(Refusal::Malformed)?;
+    let payload = packet.get(header_len..).ok_or(Refusal::Malformed)?;
     if header[0] >> 4 != 4 || header_len < 20 {
-        return Err(Drop::Malformed);
+        return Err(Refusal::Malformed);
     }
     if header[12..16] != config.guest_ip.octets() {
-        return Err(Drop::Spoofed);
+        return Err(Refusal::Spoofed);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
     if fragment {
-        return Err(Drop::Unsupported);
+        return Err(Refusal::Unsupported);
     }
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
     match header[9] {
@@ -92,7 +92,7 @@ fn classify_ipv4<'a>(packet: &'a [u8], config: &Config) -> Result<Kind<'a>, Drop
         ICMP if to == config.gateway_ip && payload.first() == Some(&ECHO_REQUEST) => {
             Ok(Kind::Echo(packet))
         }
-        _ => Err(Drop::Unsupported),
+        _ => Err(Refusal::Unsupported),
     }
 }
 
@@ -101,14 +101,14 @@ fn classify_tcp<'a>(
     segment: &[u8],
     to: Ipv4Addr,
     config: &Config,
-) -> Result<Kind<'a>, Drop> {
-    let header = segment.get(..20).ok_or(Drop::Malformed)?;
+) -> Result<Kind<'a>, Refusal> {
+    let header = segment.get(..20).ok_or(Refusal::Malformed)?;
     if to == config.gateway_ip {
         return Ok(Kind::Tcp(packet, u16::from_be_bytes([header[2], header[3]])));
     }
     let unicast = !(to.octets()[0] == 0 || to.octets()[0] >= 224 || to.is_loopback());
     let connects = header[13] & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    if unicast { Ok(Kind::Egress(packet, connects)) } else { Err(Drop::Unsupported) }
+    if unicast { Ok(Kind::Egress(packet, connects)) } else { Err(Refusal::Unsupported) }
 }
 
 /// Whether a TCP packet that passed tries to connect.

@@ -1,6 +1,6 @@
 //! The gateway: brings listeners, connections, the TCP/IP stack and the guest's frames together.
 
-use crate::classify::{self, Drop, Kind};
+use crate::classify::{self, Kind, Refusal};
 use crate::connection::Fate;
 use crate::counters::Counters;
 use crate::frames::{FrameQueue, Link};
@@ -127,9 +127,9 @@ impl Gateway {
                 self.give_to_stack(packet, None);
             }
             Ok(Kind::Echo(packet)) => self.give_to_stack(packet, None),
-            Err(Drop::Malformed) => self.counters.frames_malformed += 1,
-            Err(Drop::Spoofed) => self.counters.frames_spoofed += 1,
-            Err(Drop::Unsupported) => self.counters.frames_unsupported += 1,
+            Err(Refusal::Malformed) => self.counters.frames_malformed += 1,
+            Err(Refusal::Spoofed) => self.counters.frames_spoofed += 1,
+            Err(Refusal::Unsupported) => self.counters.frames_unsupported += 1,
         }
     }
 
