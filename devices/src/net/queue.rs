@@ -18,8 +18,10 @@ const BYTES_MAX: usize = 4 << 20;
 pub struct Processor {
     chain: Chain,
     scratch: Vec<u8>,
-    /// The guest has been asked to notify of new receive buffers.
+    /// The guest has been asked to notify of new receive buffers, and has brought none yet.
     asked_for_buffers: bool,
+    /// The guest has been told that it need not notify of new receive buffers.
+    declined_buffers: bool,
 }
 
 /// What was agreed with the driver and configured.
@@ -119,14 +121,15 @@ impl Processor {
         if !queue.take(memory, Direction::ToDriver, &mut self.chain)? {
             metrics.receive_starved += u64::from(!self.asked_for_buffers);
             self.asked_for_buffers = true;
-            if !queue.ask_for_notification(memory)? {
-                return Ok(false);
-            }
-            if !queue.take(memory, Direction::ToDriver, &mut self.chain)? {
+            self.declined_buffers = false;
+            // Buffers that came while it was asked bring no notification.
+            let came = queue.ask_for_notification(memory)?;
+            if !came || !queue.take(memory, Direction::ToDriver, &mut self.chain)? {
                 return Ok(false);
             }
         }
-        if std::mem::take(&mut self.asked_for_buffers) {
+        self.asked_for_buffers = false;
+        if !std::mem::replace(&mut self.declined_buffers, true) {
             queue.decline_notification(memory)?;
         }
         Ok(true)

@@ -206,6 +206,23 @@ fn interrupts_are_suppressed_as_the_driver_asks() {
 }
 
 #[test]
+fn the_driver_notifies_of_receive_buffers_only_when_they_are_missed() {
+    let mut card = Card::new(ALL_FEATURES & !abi::FEATURE_EVENT_IDX, 16);
+    let no_notify = |card: &Card| -> u16 {
+        card.memory.read_obj(GuestAddress(card.receive.rings.used)).unwrap()
+    };
+    card.want(0, 2048);
+    card.pipe.0.waiting.borrow_mut().extend([vec![1; 60], vec![2; 60]]);
+    card.service();
+    assert_eq!(no_notify(&card), 0, "a frame waits for a buffer");
+    card.want(1, 2048);
+    card.service();
+    assert_eq!(no_notify(&card), 1, "none waits");
+    let transmit: u16 = card.memory.read_obj(GuestAddress(card.transmit.rings.used)).unwrap();
+    assert_eq!(transmit, 0, "of frames it always does");
+}
+
+#[test]
 fn checksums_are_left_to_whom_it_was_agreed() {
     let partial = [1, 0, 0, 0, 0, 0, 14, 0, 2, 0, 0, 0];
     let mut frame = partial.to_vec();
