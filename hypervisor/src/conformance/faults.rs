@@ -98,12 +98,8 @@ pub fn wild_stack_pointers(backend: &Backend) {
         guest.change(|registers| registers.gpr[GPR_RSP] = rsp);
         let fault = guest.run_to_fault();
         let address = rsp.wrapping_sub(8);
-        if rsp == 0 {
-            // The address wraps to the end of the kernel's half.
-            assert_eq!(fault, Fault { vector: 14, error_code: 6, address }, "{rsp:#x}");
-        } else {
-            assert_eq!(fault, Fault { vector: 14, error_code: 6, address }, "{rsp:#x}");
-        }
+        // Below 0 is the end of the kernel's half.
+        assert_eq!(fault, Fault { vector: 14, error_code: 6, address }, "{rsp:#x}");
         assert_eq!(guest.registers().rsp(), rsp);
         assert_eq!(guest.registers().rip, TEXT);
     }
@@ -220,4 +216,14 @@ pub fn floating_point_exceptions(backend: &Backend) {
     let registers = guest.registers();
     assert_eq!(registers.rip, TEXT + sse.len() as u64 - 4);
     assert_eq!(registers.rflags & !ARITHMETIC_FLAGS, 2);
+}
+
+pub fn alignment_is_checked_when_asked(backend: &Backend) {
+    let mut guest = Guest::new(backend, assemble!("mov eax, [rdi]", "mov eax, [rdi + 1]"));
+    guest.change(|registers| {
+        registers.gpr[5] = DATA;
+        registers.rflags |= 1 << 18; // AC
+    });
+    assert_eq!(guest.run_to_fault(), Fault { vector: 17, error_code: 0, address: 0 });
+    assert_eq!(guest.registers().rip, TEXT + 2);
 }

@@ -180,6 +180,7 @@ macro_rules! conformance_tests {
             faults::a_fault_can_be_repaired_and_resumed,
             faults::system_calls_are_invalid_instructions,
             faults::floating_point_exceptions,
+            faults::alignment_is_checked_when_asked,
             traps::breakpoints_are_reported_behind_the_instruction,
             traps::single_steps_trap,
             traps::single_steps_reach_over_faults,
