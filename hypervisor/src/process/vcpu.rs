@@ -286,6 +286,10 @@ impl ProcessVcpu {
 }
 
 impl Vcpu for ProcessVcpu {
+    fn process_id(&self) -> Option<u32> {
+        u32::try_from(self.child.tracee.pid()).ok()
+    }
+
     fn run(&mut self) -> Result<Exit, Error> {
         if let Some(text) = &self.lost {
             return Ok(Exit::Lost(text.clone()));
