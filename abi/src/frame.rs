@@ -9,7 +9,8 @@ pub const UPCALL_VECTOR: u64 = 256;
 ///
 /// The monitor writes the frame at or below `RSP - RED_ZONE - 16`, aligned to 16 bytes, and enters the
 /// guest with RDI and RSP both equal to the frame's address, all other general registers 0, and
-/// RFLAGS = 2 (DF clear). Vector registers are untouched: an entry that uses them saves them.
+/// RFLAGS = 2 (DF clear; ID unspecified). Vector registers are untouched: an entry that uses them
+/// saves them.
 ///
 /// To resume exactly, the entry puts `rflags` at `resume_rsp` and `rip` at `resume_rsp + 8` (the monitor
 /// has done so already, and has set `resume_rsp` to the interrupted RSP - 144), reloads the general

@@ -215,6 +215,20 @@ fn people_get_a_dozen_lines() {
 }
 
 #[test]
+fn a_recursion_takes_two_lines() {
+    let guest = Guest::new();
+    for index in 0..40 {
+        let at = 0x30_0000 + index * 16;
+        guest.put(at, &[at + 16, TEXT + 0x105]);
+    }
+    let text = guest.report(DIVISION, registers(TEXT, 0x30_0000)).to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[2], "  from  0x00200105  outer + 0x5");
+    assert_eq!(lines[3], "        … 31 times more");
+    assert_eq!(lines.len(), 10, "{text}");
+}
+
+#[test]
 fn programs_get_json() {
     let guest = Guest::new();
     let fault = Fault { vector: 14, error_code: 6, address: u64::MAX };

@@ -11,14 +11,17 @@ impl Display for CrashReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         writeln!(f, "guest \"{}\" crashed: {}", self.guest, self.cause.text)?;
         writeln!(f, "  at    {}", self.location)?;
-        for caller in &self.backtrace {
-            writeln!(f, "  from  {caller}")?;
+        // A recursion fills the backtrace with one caller.
+        for run in self.backtrace.chunk_by(PartialEq::eq) {
+            writeln!(f, "  from  {}", run[0])?;
+            if run.len() > 1 {
+                writeln!(f, "        … {} times more", run.len() - 1)?;
+            }
         }
         let named: Vec<_> = GPR_NAMES.into_iter().zip(self.registers.gpr).collect();
         for line in named.chunks(REGISTERS_PER_LINE) {
-            write!(f, " ")?;
             for (name, value) in line {
-                write!(f, " {name:>3} {value:016x} ")?;
+                write!(f, "  {name:>3} {value:016x}")?;
             }
             writeln!(f)?;
         }

@@ -23,14 +23,17 @@ pub fn run(command: &str, rest: &str) {
     match command {
         "read" => read(number(rest)),
         "write" => write(number(rest)),
-        "jump" | "call" => call(number(rest)),
+        "jump" => call(number(rest)),
         "read-null" => read(0),
         "write-null" => write(0),
         "write-text" => write(run as *const () as u64),
         "write-rodata" => write(DATA_FUNCTION.as_ptr() as u64),
         "write-boot" => write(BOOT_INFORMATION),
         "exec-data" => call(DATA_FUNCTION.as_ptr() as u64),
-        "exec-stack" => call(black_box(&[0xc3_u8; 16]).as_ptr() as u64),
+        "exec-stack" => {
+            let code = black_box([0xc3_u8; 16]);
+            call(&raw const code as u64);
+        }
         "jump-wild" => call(0x1234_5678_9abc),
         "stack-overflow" => drop(black_box(recurse(1))),
         "wild-rsp-fault" => execute!("mov esp, 0x1000", "ud2"),
