@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use std::path::Path;
 use support::{denali, file, folder, run, run_with_input, stderr, stdout};
 
 /// The machine that the stand-in for the monitor was given.
@@ -113,6 +114,19 @@ fn check_knows_what_memory_and_devices_the_image_needs() {
         denali_abi::status::BAD_IMAGE,
         "image web: wants a net device; add one to \"net\" in the configuration",
     );
+}
+
+#[test]
+fn sample_configurations_are_sound() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/vms");
+    let mut count = 0;
+    for entry in std::fs::read_dir(samples).unwrap() {
+        let path = entry.unwrap().path().display().to_string();
+        let output = run(&["check", &path, "--hypervisor", "process"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        count += 1;
+    }
+    assert!(count >= 2);
 }
 
 #[test]
