@@ -4,6 +4,7 @@ use crate::Config;
 use crate::classify::ETHERNET_HEADER;
 use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
+use smoltcp::wire::{IPV4_HEADER_LEN, TCP_HEADER_LEN};
 use std::collections::VecDeque;
 
 /// Bytes of frames that may wait before connections are held back.
@@ -57,6 +58,13 @@ impl FrameQueue {
     pub fn front(&self) -> Option<&[u8]> {
         let &(start, end) = self.frames.front()?;
         Some(&self.buffer[start..end])
+    }
+
+    /// The frame queued last is a TCP segment without options and data: an acknowledgement, an end or
+    /// a reset.
+    pub fn ends_with_bare_segment(&self) -> bool {
+        let bare = ETHERNET_HEADER + IPV4_HEADER_LEN + TCP_HEADER_LEN;
+        self.frames.back().is_some_and(|&(start, end)| end - start == bare)
     }
 
     pub fn pop(&mut self) {

@@ -35,7 +35,7 @@ const ACCEPT_REST_NS: u64 = 100_000_000;
 const TRIM_AFTER_NS: u64 = 1_000_000_000;
 
 /// When a connection is looked at again that the stack wants to serve at once but cannot, in ns.
-const SOON_NS: u64 = 1_000_000;
+const STUCK_NS: u64 = 200_000_000;
 
 /// When a connection is looked at again whose frames find no room, in ns, for its time-outs' sake.
 const BLOCKED_NS: u64 = 1_000_000_000;
@@ -339,7 +339,13 @@ impl Gateway {
         if connection.wants_stack() {
             let mut link = Link { incoming: None, queue: &mut self.queue };
             let sockets = &mut connection.guest.set;
-            while self.stack.poll_egress(now, &mut link, sockets) != PollResult::None {}
+            while self.stack.poll_egress(now, &mut link, sockets) != PollResult::None {
+                // A segment without data is always the last. The stack does not always know that: it
+                // would repeat an end that the guest's closed window keeps it from sending.
+                if link.queue.ends_with_bare_segment() {
+                    break;
+                }
+            }
         }
         let blocked = self.queue.exhausted;
         match connection.conclude(blocked, self.now_ns, &self.config, &mut self.counters) {
@@ -357,7 +363,8 @@ impl Gateway {
             deadline = deadline.into_iter().chain([self.now_ns + BLOCKED_NS]).min();
         } else if connection.wants_stack() {
             let stack = self.stack.poll_at(instant(self.now_ns), &connection.guest.set);
-            let stack = stack.map(|at| nanoseconds(at).max(self.now_ns + SOON_NS));
+            let later = self.now_ns + STUCK_NS;
+            let stack = stack.map(nanoseconds).map(|at| if at > self.now_ns { at } else { later });
             deadline = deadline.into_iter().chain(stack).min();
         }
         if blocked && !std::mem::replace(&mut connection.blocked, true) {
