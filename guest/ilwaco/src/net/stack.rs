@@ -22,9 +22,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
 const FRAMES_PER_TURN: usize = 256;
 /// Sockets that wait for the next connection to each listener.
 const LISTENING: usize = 2;
-/// Connections to each listener that have not been accepted.
-const BACKLOG: usize = 256;
-/// Most TCP sockets of all kinds.
+/// Most TCP sockets of all kinds; there is no other limit to connections not accepted yet.
 const SOCKETS_MAX: usize = 1024;
 /// Memory that stays free for programs when a socket is made.
 const RESERVE: usize = 64 * 1024;
@@ -166,8 +164,8 @@ impl Stack {
                 .filter(|&&handle| self.sockets.get::<tcp::Socket<'_>>(handle).is_listening())
                 .count();
             for _ in listening..LISTENING {
-                if self.listeners[index].sockets.len() >= BACKLOG || !self.add_listening(index) {
-                    break;
+                if !self.add_listening(index) {
+                    return;
                 }
             }
         }
