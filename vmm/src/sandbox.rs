@@ -82,11 +82,8 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
         rules.insert(libc::SYS_ioctl, kvm_ioctls()?);
     }
     if let Some(tracee) = needs.tracee {
-        // One process, the guest: to continue it, to read and set its registers, to end it.
-        rules.insert(libc::SYS_ptrace, vec![rule(1, u64::from(tracee))?]);
+        rules.insert(libc::SYS_ptrace, trace_requests(tracee)?);
         rules.insert(libc::SYS_wait4, vec![rule(0, u64::from(tracee))?]);
-        rules.insert(libc::SYS_tgkill, vec![rule(0, u64::from(tracee))?]);
-        rules.insert(libc::SYS_kill, vec![rule(0, u64::from(tracee))?]);
     }
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
         .try_into()
@@ -108,6 +105,25 @@ fn kvm_ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVM_GET_SREGS: u64 = 0x8138_ae83;
     const KVM_SET_SREGS: u64 = 0x4138_ae84;
     [KVM_RUN, KVM_GET_SREGS, KVM_SET_SREGS].into_iter().map(|request| rule(1, request)).collect()
+}
+
+/// One process, the guest: to continue and stop it, to read and set its registers.
+fn trace_requests(tracee: u32) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    [
+        libc::PTRACE_CONT,
+        libc::PTRACE_SINGLESTEP,
+        libc::PTRACE_INTERRUPT,
+        libc::PTRACE_GETREGS,
+        libc::PTRACE_POKEUSER,
+        libc::PTRACE_GETSIGINFO,
+        libc::PTRACE_GETREGSET,
+        libc::PTRACE_SETREGSET,
+    ]
+    .into_iter()
+    .map(|request| {
+        SeccompRule::new(vec![equal(0, u64::from(request))?, equal(1, u64::from(tracee))?])
+    })
+    .collect()
 }
 
 fn rule(argument: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {

@@ -71,7 +71,7 @@ pub fn with_signals(handler: extern "C" fn(libc::c_int), body: impl FnOnce()) {
     });
 }
 
-extern "C" fn ignore(_: libc::c_int) {}
+pub extern "C" fn ignore(_: libc::c_int) {}
 
 pub fn a_signal_ends_an_endless_loop(backend: &Backend) {
     let code = assemble!("5:", "inc rax", "mov [0x300000], rax", "jmp 5b");

@@ -37,8 +37,6 @@ mod vcpu;
 #[cfg(test)]
 mod tests;
 
-pub use vcpu::kick;
-
 use crate::{Backing, Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::MEMORY_MIN;
 use denali_arch::space::AddressSpace;

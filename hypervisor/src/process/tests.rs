@@ -1,8 +1,8 @@
 //! The common tests, and those of what only a process guest has: an emptied process, and people who
 //! send it signals.
 
-use super::{ProcessVm, available, kick};
-use crate::conformance::control::with_signals;
+use super::{ProcessVm, available};
+use crate::conformance::control::{ignore, with_signals};
 use crate::conformance::{
     Backend, DATA, Guest, MEMORY, PORT, TEXT, assemble, conformance_tests, entry,
 };
@@ -147,40 +147,19 @@ fn dropping_a_guest_ends_and_reaps_its_process() {
     assert_eq!(unsafe { libc::kill(pid, 0) }, -1);
 }
 
-extern "C" fn kick_it(_: libc::c_int) {
-    kick();
-}
-
 #[test]
-fn a_kick_is_kept_for_the_next_entry() {
-    let mut guest = Guest::new(&BACKEND, assemble!("5:", "jmp 5b"));
-    for _ in 0..3 {
-        kick();
-        kick();
-        assert_eq!(guest.vcpu.run().unwrap(), Exit::Interrupted);
-    }
-    with_signals(kick_it, || {
-        for _ in 0..20 {
-            assert_eq!(guest.vcpu.run().unwrap(), Exit::Interrupted);
-        }
-    });
-    drop(guest);
-    kick();
-}
-
-#[test]
-fn a_kick_during_a_fault_loses_neither() {
+fn a_signal_during_a_fault_loses_neither() {
     let code = assemble!("mov edx, 0xd03", "5:", "ud2", "inc eax", "jmp 5b");
     let mut guest = Guest::new(&BACKEND, code);
-    let (mut faults, mut kicks) = (0_u32, 0);
-    with_signals(kick_it, || {
-        while faults < 5000 || kicks < 5 {
+    let (mut faults, mut interruptions) = (0_u32, 0);
+    with_signals(ignore, || {
+        while faults < 5000 || interruptions < 5 {
             match guest.vcpu.run().unwrap() {
                 Exit::Fault(Fault { vector: 6, .. }) => {
                     faults += 1;
                     guest.change(|registers| registers.rip += 2);
                 }
-                Exit::Interrupted => kicks += 1,
+                Exit::Interrupted => interruptions += 1,
                 exit => panic!("{exit:?}"),
             }
         }
@@ -293,7 +272,7 @@ fn random_code_is_contained() {
         &[0x9d],
         &[0x48, 0xcb],
     ];
-    with_signals(kick_it, || {
+    with_signals(ignore, || {
         for _ in 0..1500 {
             let mut code: Vec<u8> = (0..8).flat_map(|_| random().to_le_bytes()).collect();
             let piece = tempting[random() as usize % tempting.len()];

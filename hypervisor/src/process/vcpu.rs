@@ -10,8 +10,7 @@ use crate::{Error, GuestRam, Registers, Vcpu};
 use denali_abi::frame::RFLAGS_VISIBLE;
 use denali_abi::layout::PAGE_SIZE;
 use denali_arch::space::{Access, page_up};
-use libc::{c_int, pid_t, user_regs_struct};
-use std::cell::Cell;
+use libc::{c_int, user_regs_struct};
 use std::io;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress};
@@ -28,28 +27,6 @@ const RFLAGS_TRAP: u64 = 1 << 8;
 
 /// `orig_rax` of a process that is not in a system call, or is to make none.
 const NO_CALL: u64 = u64::MAX;
-
-thread_local! {
-    /// The child that [`kick`] stops: the one this thread runs, or 0.
-    static RUNNING: Cell<pid_t> = const { Cell::new(0) };
-}
-
-/// Makes the guest of this thread come out with [`Exit::Interrupted`], now or when it is next entered:
-/// for signal handlers, which so leave no moment in which a signal could be missed. It makes one system
-/// call and keeps the error number; without a guest it does nothing.
-pub fn kick() {
-    let pid = RUNNING.get();
-    if pid != 0 {
-        // SAFETY: the pointer is to this thread's error number, always valid.
-        let errno = unsafe { libc::__errno_location() };
-        // SAFETY: as above.
-        let before = unsafe { *errno };
-        // A child that is gone is found to be so by whoever waits for it.
-        let _ = tracee::interrupt(pid);
-        // SAFETY: as above.
-        unsafe { *errno = before };
-    }
-}
 
 /// The CPU of a guest that is a process.
 pub struct ProcessVcpu {
@@ -83,7 +60,6 @@ impl ProcessVcpu {
         (registers.ds, registers.es, registers.fs, registers.gs) = (0, 0, 0, 0);
         store(&mut registers, entry);
         child.tracee.set_all(&registers).map_err(Error::host("set the guest's first registers"))?;
-        RUNNING.set(child.tracee.pid());
         Ok(Self {
             child,
             ram,
@@ -327,14 +303,6 @@ impl Vcpu for ProcessVcpu {
         self.changed = true;
         self.pending_trap = false;
         Ok(())
-    }
-}
-
-impl Drop for ProcessVcpu {
-    fn drop(&mut self) {
-        if RUNNING.get() == self.child.tracee.pid() {
-            RUNNING.set(0);
-        }
     }
 }
 
