@@ -57,6 +57,16 @@ pub struct Started<'a> {
     pub memory: u64,
 }
 
+/// The last event of a monitor that could not see its guest to its end.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "error")]
+pub struct Failed {
+    /// What went wrong, in one line.
+    pub message: String,
+    /// The monitor's exit status.
+    pub status: u8,
+}
+
 /// The exit status for a guest that terminated itself with this value: its low 8 bits.
 #[must_use]
 pub fn terminated_status(value: u32) -> u8 {

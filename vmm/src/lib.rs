@@ -11,4 +11,6 @@ pub mod report;
 mod sandbox;
 mod start;
 
+pub use end::Failed;
+pub use output::Output;
 pub use start::{StartError, run};

@@ -7,6 +7,7 @@
 use denali_abi::status::{BAD_ARGUMENTS, MONITOR_FAILED};
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
+use denali_vmm::{Failed, Output};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, RawFd};
@@ -23,11 +24,14 @@ extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) 
             exit(i32::from(BAD_ARGUMENTS));
         }
     };
+    let output = Output::new(spec.output);
     match denali_vmm::run(spec, started) {
         Ok(never) => match never {},
         Err(error) => {
+            let status = error.status().unwrap_or(MONITOR_FAILED);
             eprintln!("denali-vmm: {error}");
-            exit(i32::from(error.status().unwrap_or(MONITOR_FAILED)));
+            output.event(&Failed { message: error.to_string(), status });
+            exit(i32::from(status));
         }
     }
 }

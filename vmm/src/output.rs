@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// The monitor's standard streams.
-pub(crate) struct Output {
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
     form: OutputSpec,
 }
 
@@ -18,7 +19,9 @@ struct ConsoleEvent<'a> {
 }
 
 impl Output {
-    pub(crate) fn new(form: OutputSpec) -> Self {
+    /// Output in this form.
+    #[must_use]
+    pub fn new(form: OutputSpec) -> Self {
         Self { form }
     }
 
@@ -33,7 +36,7 @@ impl Output {
     }
 
     /// Tells programs of an event; people are not bothered. A reader that is gone is no error.
-    pub(crate) fn event(&self, event: &impl Serialize) {
+    pub fn event(&self, event: &impl Serialize) {
         if self.form == OutputSpec::Json {
             let _ = io::stdout().lock().write_all(&json_line(event));
         }
