@@ -81,7 +81,8 @@ pub(crate) struct GuestArguments {
     /// A word of the guest's argument string. May be repeated; the words are joined with blanks.
     #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
     words: Vec<String>,
-    /// Let a port of the host lead into the guest: [HOST_IP:]HOST_PORT:GUEST_PORT. May be repeated.
+    /// Let a port of the host lead into the guest: `HOST_IP:HOST_PORT:GUEST_PORT`, or without the
+    /// first for 127.0.0.1. May be repeated.
     #[arg(long, value_name = "PORTS")]
     publish: Vec<String>,
 }
