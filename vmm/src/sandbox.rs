@@ -32,8 +32,7 @@ type Allowed = (libc::c_long, &'static str);
 /// Calls that every guest's monitor makes.
 #[rustfmt::skip]
 const ALWAYS: &[Allowed] = &[
-    (libc::SYS_read, "host sockets of the user network, signals, wake-ups"),
-    (libc::SYS_readv, "host sockets of the user network"),
+    (libc::SYS_read, "signals"),
     (libc::SYS_recvfrom, "host sockets of the user network"),
     (libc::SYS_write, "console, messages, crash report"),
     (libc::SYS_writev, "messages of the standard library"),
@@ -42,7 +41,6 @@ const ALWAYS: &[Allowed] = &[
     (libc::SYS_shutdown, "half-closed connections"),
     (libc::SYS_close, "closed connections"),
     (libc::SYS_epoll_wait, "events of the user network"),
-    (libc::SYS_epoll_pwait, "events of the user network"),
     (libc::SYS_epoll_pwait2, "the idle guest's sleep"),
     (libc::SYS_epoll_ctl, "new connections, a paused listener"),
     (libc::SYS_poll, "a console that is slow"),
@@ -72,12 +70,10 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
         ])?],
     );
     // Debug builds of the standard library check that a descriptor is open before they close it.
-    rules.insert(
-        libc::SYS_fcntl,
-        vec![rule(1, libc::F_GETFD as u64)?, rule(1, libc::F_GETFL as u64)?],
-    );
-    rules.insert(libc::SYS_setsockopt, socket_options()?);
-    rules.insert(libc::SYS_getsockopt, vec![rule(2, libc::SO_ERROR as u64)?]);
+    rules.insert(libc::SYS_fcntl, vec![rule(1, libc::F_GETFD as u64)?]);
+    // Connections reset instead of closed.
+    let option = [equal(1, libc::SOL_SOCKET as u64)?, equal(2, libc::SO_LINGER as u64)?];
+    rules.insert(libc::SYS_setsockopt, vec![SeccompRule::new(option.to_vec())?]);
     if needs.kvm {
         rules.insert(libc::SYS_ioctl, kvm_ioctls()?);
     }
@@ -87,16 +83,6 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
     }
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
         .try_into()
-}
-
-/// Nagle's algorithm off, and connections reset instead of closed.
-fn socket_options() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    [(libc::IPPROTO_TCP, libc::TCP_NODELAY), (libc::SOL_SOCKET, libc::SO_LINGER)]
-        .into_iter()
-        .map(|(level, option)| {
-            SeccompRule::new(vec![equal(1, level as u64)?, equal(2, option as u64)?])
-        })
-        .collect()
 }
 
 /// Running the vCPU, and its way out of an exception.
