@@ -157,10 +157,14 @@ impl Connection {
     fn refill<S: Service>(&mut self, service: &mut S) {
         if let Some(streaming) = &mut self.streaming {
             let room = usize::try_from(streaming.left).unwrap_or(usize::MAX).min(OUTPUT_HIGH);
-            streaming.source.fill(&mut self.output, room);
-            self.output.truncate(room);
+            let room = reserve_some(&mut self.output, room);
+            if room > 0 {
+                streaming.source.fill(&mut self.output, room);
+                self.output.truncate(room);
+            }
             streaming.left -= self.output.len() as u64;
-            // A source that has nothing to give cannot keep its promise: the connection breaks.
+            // Without memory, or with a source that has nothing to give, the promise cannot be kept:
+            // the connection breaks.
             self.closing |= self.output.is_empty();
             if streaming.left == 0 || self.output.is_empty() {
                 self.streaming = None;
@@ -285,7 +289,9 @@ impl Connection {
             Framing::Chunked => self.phase = Phase::Chunks(len, Box::new(Decoder::new())),
         }
         if head.expects_continue && input.len() == len {
-            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.output.try_reserve(CONTINUE.len()).map_err(|_| 503_u16)?;
+            self.output.extend_from_slice(CONTINUE);
         }
         match self.phase {
             // What has arrived of the chunks is looked at now.
@@ -305,7 +311,9 @@ impl Connection {
         };
         let request = Request { body, ..head.request };
         let date = service.date().cloned();
+        let mut failed = false;
         let responder = Responder {
+            failed: &mut failed,
             output: &mut self.output,
             streaming: &mut self.streaming,
             date: date.as_ref(),
@@ -313,6 +321,8 @@ impl Connection {
             persistence,
         };
         service.respond(&request, responder);
+        // An answer that could not be given breaks the connection.
+        self.closing |= failed;
     }
 
     /// How a head that is too long is refused: for its request line, or for its header fields.
@@ -326,6 +336,7 @@ impl Connection {
         self.phase = Phase::Head(0);
         self.input = Vec::new();
         let responder = Responder {
+            failed: &mut false,
             output: &mut self.output,
             streaming: &mut self.streaming,
             date: service.date(),
@@ -334,6 +345,12 @@ impl Connection {
         };
         responder.send(status, "text/plain", reason(status).as_bytes());
     }
+}
+
+/// Makes room for `wanted` bytes, or for less where memory is scarce; returns for how many.
+fn reserve_some(output: &mut Vec<u8>, wanted: usize) -> usize {
+    let little = wanted.min(1024);
+    [wanted, little].into_iter().find(|&bytes| output.try_reserve(bytes).is_ok()).unwrap_or(0)
 }
 
 /// Where the head ends: after the first blank line. The first `scanned` bytes are known to hold

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 /// Makes a long body piece by piece, as the client takes it.
 pub trait Source {
-    /// Appends the next bytes to `output`, at least one and at most `room`.
+    /// Appends the next bytes to `output`, at least one and at most `room`, for which it has room.
     fn fill(&mut self, output: &mut Vec<u8>, room: usize);
 }
 
@@ -30,7 +30,12 @@ pub struct Responder<'a> {
     pub(crate) head_only: bool,
     /// What is said about the connection.
     pub(crate) persistence: Persistence,
+    /// There was no memory for the response: nothing of it was written.
+    pub(crate) failed: &'a mut bool,
 }
+
+/// Bytes of a head without the header fields that the service gives.
+const HEAD: usize = 256;
 
 /// What a response says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +57,16 @@ impl Responder<'_> {
     /// Sends a complete response with these header fields; `Content-Length`, `Connection` and
     /// `Date` are added. Names and values must be valid ones.
     pub fn send_with(mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Sent {
-        self.output.reserve(256 + body.len());
-        self.head(status, headers, Some(body.len() as u64));
-        if !self.head_only {
-            self.output.extend_from_slice(body);
+        let body_len = if self.head_only { 0 } else { body.len() };
+        if self.head(status, headers, Some(body.len() as u64), body_len) {
+            self.output.extend_from_slice(&body[..body_len]);
         }
         Sent(())
     }
 
     /// Sends a response that never has a body, such as 204.
     pub fn send_empty(mut self, status: u16, headers: &[(&str, &str)]) -> Sent {
-        self.head(status, headers, None);
+        self.head(status, headers, None, 0);
         Sent(())
     }
 
@@ -74,15 +78,27 @@ impl Responder<'_> {
         length: u64,
         source: impl Source + 'static,
     ) -> Sent {
-        self.head(status, &[("Content-Type", content_type)], Some(length));
-        if !self.head_only && length > 0 {
+        let headers = [("Content-Type", content_type)];
+        if self.head(status, &headers, Some(length), 0) && !self.head_only && length > 0 {
             *self.streaming = Some(Streaming { source: Box::new(source), left: length });
         }
         Sent(())
     }
 
-    fn head(&mut self, status: u16, headers: &[(&str, &str)], length: Option<u64>) {
+    /// Writes the head and makes room for `body_len` more bytes; false if there is no memory.
+    fn head(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        length: Option<u64>,
+        body_len: usize,
+    ) -> bool {
         let output = &mut *self.output;
+        let fields: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        if output.try_reserve(HEAD + fields + body_len).is_err() {
+            *self.failed = true;
+            return false;
+        }
         output.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(output, u64::from(status));
         output.push(b' ');
@@ -105,6 +121,7 @@ impl Responder<'_> {
             Persistence::Closes => push_field(output, "Connection", b"close"),
         }
         output.extend_from_slice(b"\r\n");
+        true
     }
 }
 

@@ -19,6 +19,13 @@ use talc::source::Source;
 /// Bytes by which the heap grows, and multiples of it.
 const STEP: usize = 32 * 1024;
 
+/// The last bytes of RAM that only small allocations get, so that a program whose large allocations
+/// fail, and which copes with that, does not fail at the next small one.
+const RESERVE: usize = 96 * 1024;
+
+/// Bytes up to which an allocation is small.
+const SMALL: usize = 2048;
+
 /// The lock of a heap that one vCPU uses: it only detects use from inside a handler.
 struct VcpuLock {
     taken: Cell<bool>,
@@ -72,11 +79,19 @@ impl FreeRam {
         }
     }
 
-    #[cfg_attr(not(guest_image), allow(dead_code, reason = "the host has its own memory"))]
+    /// Bytes that are left.
+    fn left(&self) -> usize {
+        self.ranges.iter().map(ExactSizeIterator::len).sum()
+    }
+
     /// Takes `bytes` (rounded up to a page) from the end of the last range that has them.
+    #[cfg_attr(not(guest_image), allow(dead_code, reason = "the host has its own memory"))]
     fn take_from_end(&mut self, bytes: usize) -> Option<Range<usize>> {
         self.learn();
         let bytes = bytes.checked_next_multiple_of(PAGE_SIZE as usize)?;
+        if self.left() < bytes.checked_add(RESERVE)? {
+            return None;
+        }
         let range = self.ranges.iter_mut().rev().find(|range| range.len() >= bytes)?;
         range.end -= bytes;
         Some(range.end..range.end + bytes)
@@ -89,7 +104,13 @@ unsafe impl Source for FreeRam {
         talc.source.learn();
         let overhead = talc::min_first_heap_size::<B>() + layout.align();
         let wanted = layout.size().checked_add(overhead).ok_or(())?;
-        let wanted = wanted.checked_next_multiple_of(STEP).ok_or(())?;
+        let small = layout.size() <= SMALL;
+        let scarce = talc.source.left() < RESERVE + STEP;
+        let step = if small && scarce { PAGE_SIZE as usize } else { STEP };
+        let wanted = wanted.checked_next_multiple_of(step).ok_or(())?;
+        if !small && talc.source.left() < wanted.saturating_add(RESERVE) {
+            return Err(());
+        }
         let index = talc.source.ranges.iter().position(|range| range.len() >= wanted).ok_or(())?;
         let start = talc.source.ranges[index].start;
         talc.source.ranges[index].start += wanted;
@@ -177,7 +198,7 @@ pub fn untouched() -> usize {
     {
         let mut heap = crate::freestanding::allocator().0.lock();
         heap.source.learn();
-        heap.source.ranges.iter().map(ExactSizeIterator::len).sum()
+        heap.source.left()
     }
     #[cfg(not(guest_image))]
     usize::MAX
@@ -186,6 +207,7 @@ pub fn untouched() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talc::base::binning::DefaultBinning;
 
     fn boot(image: Range<u64>, stack: Range<u64>, memory_size: u64) -> BootInformation {
         let mut boot = BootInformation::EMPTY;
@@ -206,15 +228,37 @@ mod tests {
     }
 
     #[test]
-    fn pages_come_from_the_end() {
+    fn pages_come_from_the_end_and_a_reserve_stays() {
         let mut ram = FreeRam {
-            ranges: [0x1000..0x4000, 0x1_0000..0x1_2000],
+            ranges: [0x10_0000..0x10_0000 + RESERVE, 0x20_0000..0x20_2000],
             heap_ends: [None; 2],
             known: true,
         };
-        assert_eq!(ram.take_from_end(1), Some(0x1_1000..0x1_2000));
-        assert_eq!(ram.take_from_end(0x2000), Some(0x2000..0x4000));
+        assert_eq!(ram.take_from_end(1), Some(0x20_1000..0x20_2000));
         assert_eq!(ram.take_from_end(0x2000), None);
+        assert_eq!(ram.take_from_end(0x1000), Some(0x20_0000..0x20_1000));
+        assert_eq!(ram.take_from_end(1), None);
         assert_eq!(ram.take_from_end(usize::MAX), None);
+    }
+
+    /// A heap over memory of the host, as a guest's allocator uses it.
+    #[test]
+    fn when_memory_is_scarce_only_small_allocations_succeed() {
+        let memory = std::vec![0_u64; (RESERVE + 8 * STEP) / 8].leak();
+        let start = memory.as_mut_ptr() as usize;
+        let mut heap = Talc::<FreeRam, DefaultBinning>::new(FreeRam {
+            ranges: [start..start + RESERVE + 8 * STEP, 0..0],
+            heap_ends: [None; 2],
+            known: true,
+        });
+        let mut allocate = |size| {
+            // SAFETY: the layouts have a size, and nothing is ever freed.
+            unsafe { heap.allocate(Layout::from_size_align(size, 16).unwrap()) }.is_some()
+        };
+        assert!(!allocate(RESERVE + 8 * STEP));
+        while allocate(16 * 1024) {}
+        let small = (0..).take_while(|_| allocate(1024)).count();
+        assert!(small > 50, "{small}");
+        assert!(!allocate(1024));
     }
 }

@@ -24,10 +24,13 @@ const FRAMES_PER_TURN: usize = 256;
 const LISTENING: usize = 2;
 /// Most TCP sockets of all kinds; there is no other limit to connections not accepted yet.
 const SOCKETS_MAX: usize = 1024;
-/// Memory that stays free for programs when a socket is made.
-const RESERVE: usize = 64 * 1024;
-/// Memory per socket that stays free, for the tables that grow with their number.
-const RESERVE_PER_SOCKET: usize = 2 * 1024;
+/// Untouched memory that stays for the heap when a socket is made.
+const RESERVE: usize = 128 * 1024;
+/// As much again for each socket there is: for the tables that grow with their number, and for what
+/// programs need for each connection.
+const RESERVE_PER_SOCKET: usize = 8 * 1024;
+/// Heap without which no connection is taken on, even if a socket for it exists.
+const SPARE_ROOM: usize = 16 * 1024;
 /// Least and most bytes of a socket's transmit buffer; its receive buffer is half as large.
 const TRANSMIT_BUFFER: core::ops::Range<usize> = 8 << 10..64 << 10;
 /// How long the other side may stay silent during a handshake, or after this side closed.
@@ -133,14 +136,18 @@ impl Stack {
 
     /// A closed TCP socket, to listen or connect with.
     pub(super) fn tcp_socket(&mut self) -> Result<tcp::Socket<'static>, Error> {
+        if !memory::has_room(SPARE_ROOM) {
+            return Err(Error::OutOfMemory);
+        }
         if let Some(socket) = self.spare.pop() {
             return Ok(socket);
         }
+        let untouched = memory::untouched();
+        let (receive, transmit) = buffer_sizes(untouched);
         let reserve = RESERVE + self.tcp_count * RESERVE_PER_SOCKET;
-        if self.tcp_count >= SOCKETS_MAX || !memory::has_room(reserve) {
+        if self.tcp_count >= SOCKETS_MAX || untouched < receive + transmit + reserve {
             return Err(Error::OutOfMemory);
         }
-        let (receive, transmit) = buffer_sizes(memory::untouched());
         let buffers = memory::fresh(receive + transmit).ok_or(Error::OutOfMemory)?;
         let (receive, transmit) = buffers.split_at_mut(receive);
         let mut socket =
