@@ -70,7 +70,7 @@ macro_rules! program {
 ///
 /// # Panics
 /// If the kind is unknown or there are more than [`WANTED_MAX`] devices; at compile time, in
-/// [`program!`](crate::program).
+/// [`program!`](macro@crate::program).
 #[must_use]
 pub const fn wanting(mut note: ImageNote, device: &str) -> ImageNote {
     let kind = match device.as_bytes() {

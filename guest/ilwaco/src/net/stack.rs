@@ -228,6 +228,7 @@ impl Stack {
     }
 
     fn reap_orphans(&mut self) {
+        let before = self.orphans.len();
         let mut position = 0;
         while let Some(&handle) = self.orphans.get(position) {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
@@ -238,6 +239,10 @@ impl Stack {
             } else {
                 position += 1;
             }
+        }
+        if self.orphans.len() < before {
+            // Listeners that had to do without may have theirs now.
+            self.replenish_listeners();
         }
     }
 
@@ -268,7 +273,10 @@ impl Stack {
     fn send(&mut self, now: NetInstant) -> bool {
         self.blocked = false;
         self.device.interrupt_when_sent(false);
-        self.device.take_starved();
+        // A frame may wait to be taken in because the answer to it would have had no room.
+        if self.device.take_starved() && !self.make_room() {
+            return false;
+        }
         loop {
             let sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
             if self.device.take_starved() && !self.make_room() {
