@@ -46,7 +46,7 @@ mod ports;
 
 #[cfg(guest_image)]
 mod freestanding;
-#[cfg(guest_image)]
+#[cfg(any(guest_image, test))]
 mod memory_functions;
 
 pub use denali_abi as abi;

@@ -7,7 +7,7 @@
 use core::arch::naked_asm;
 
 /// Copies `n` bytes between blocks that do not overlap; returns the destination.
-#[unsafe(no_mangle)]
+#[cfg_attr(guest_image, unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     naked_asm!(
@@ -86,7 +86,7 @@ unsafe extern "C" fn copy_short() {
 }
 
 /// Copies `n` bytes between blocks that may overlap; returns the destination.
-#[unsafe(no_mangle)]
+#[cfg_attr(guest_image, unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     naked_asm!(
@@ -117,7 +117,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 
 }
 
 /// Fills `n` bytes; returns the destination.
-#[unsafe(no_mangle)]
+#[cfg_attr(guest_image, unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
     naked_asm!(
@@ -141,7 +141,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
 }
 
 /// Compares `n` bytes as unsigned numbers: negative, zero or positive.
-#[unsafe(no_mangle)]
+#[cfg_attr(guest_image, unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, n: usize) -> i32 {
     naked_asm!(
@@ -186,8 +186,93 @@ unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, n: usize) -> i32 {
 }
 
 /// Compares `n` bytes: zero if they are the same.
-#[unsafe(no_mangle)]
+#[cfg_attr(guest_image, unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, n: usize) -> i32 {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bcmp, memcmp, memcpy, memmove, memset};
+    use proptest::prelude::*;
+
+    /// Lengths around every boundary between the ways of moving bytes.
+    fn lengths() -> impl Iterator<Item = usize> {
+        (0..70).chain([127, 128, 129, 255, 256, 257, 300, 511, 1000])
+    }
+
+    fn pattern() -> Vec<u8> {
+        (0..2500_usize).map(|index| (index * 7 + index / 251) as u8).collect()
+    }
+
+    #[test]
+    fn blocks_are_copied_and_nothing_else_is_written() {
+        let source = pattern();
+        for length in lengths() {
+            for shift in 0..5 {
+                let mut target = vec![0xee; length + 64];
+                let to = target[16 + shift..].as_mut_ptr();
+                // SAFETY: both blocks are inside their vectors.
+                let returned = unsafe { memcpy(to, source[shift..].as_ptr(), length) };
+                assert_eq!(returned, to);
+                let end = 16 + shift + length;
+                assert_eq!(target[16 + shift..end], source[shift..shift + length]);
+                assert!(target[..16 + shift].iter().chain(&target[end..]).all(|&b| b == 0xee));
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_blocks_are_moved() {
+        for length in lengths() {
+            for distance in [-300_isize, -40, -16, -15, -1, 0, 1, 3, 15, 16, 17, 33, 64, 300] {
+                let mut expected = pattern();
+                let mut bytes = expected.clone();
+                let from = 700_usize;
+                let to = from.checked_add_signed(distance).unwrap();
+                expected.copy_within(from..from + length, to);
+                let start = bytes.as_mut_ptr();
+                // SAFETY: both blocks are inside the vector.
+                unsafe { memmove(start.add(to), start.add(from), length) };
+                assert!(bytes == expected, "{length} bytes by {distance}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_filled() {
+        for length in lengths() {
+            let mut bytes = vec![1; length + 2];
+            // SAFETY: the block is inside the vector.
+            unsafe { memset(bytes[1..].as_mut_ptr(), 0x1ab, length) };
+            assert!(bytes[1..=length].iter().all(|&byte| byte == 0xab));
+            assert_eq!((bytes[0], bytes[length + 1]), (1, 1));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn blocks_are_compared_as_numbers(
+            mut one in proptest::collection::vec(any::<u8>(), 0..40),
+            place in any::<usize>(),
+            change in any::<u8>(),
+        ) {
+            let other = one.clone();
+            if !one.is_empty() {
+                let place = place % one.len();
+                one[place] = one[place].wrapping_add(change);
+            }
+            // SAFETY: both blocks are as long as said.
+            let (sign, same) = unsafe {
+                (
+                    memcmp(one.as_ptr(), other.as_ptr(), one.len()),
+                    bcmp(one.as_ptr(), other.as_ptr(), one.len()),
+                )
+            };
+            prop_assert_eq!(sign.cmp(&0), one.cmp(&other));
+            prop_assert_eq!(same == 0, one == other);
+        }
+    }
 }
