@@ -2,21 +2,21 @@
 
 use crate::arguments::RunArguments;
 use crate::output::{Failure, Format, print, say};
-use denali_images::{BUILT_IN, MONITOR_PATH};
+use denali_images::BUILT_IN;
 use denali_launcher::spec::OutputSpec;
-use denali_launcher::{Launch, Published, Settings, find_monitor};
+use denali_launcher::{Launch, Published, Settings};
+use denali_vmm::ClockStart;
 use serde_json::json;
-use std::path::Path;
 
-/// Returns only if the guest could not be started.
+/// Returns only if something the guest needs could not be opened.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let started = ClockStart::now();
     let format = arguments.format.format();
     let document = arguments.guest.document()?;
     let launch = Launch::prepare(
         &document,
         &Settings {
             built_in: &built_in(),
-            monitor: find_monitor(Path::new(MONITOR_PATH))?,
             output: match format {
                 Format::Human => OutputSpec::Human,
                 Format::Json => OutputSpec::Json,
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     for port in launch.published() {
         announce(port, format)?;
     }
-    Err(launch.exec().into())
+    denali_vmm::run_to_end(launch.take_over(), started)
 }
 
 /// The built-in images as the launcher takes them.

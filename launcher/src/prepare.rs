@@ -1,26 +1,21 @@
 //! Opens everything a guest needs and writes it down for the monitor.
 
-use crate::error::{LaunchError, host};
+use crate::error::LaunchError;
 use crate::hypervisor::{Chosen, choose};
 use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, NetSpec, OutputSpec, PublishSpec};
 use crate::{image, listen, sealed};
 use denali_config::{Document, Guest, Net};
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::ffi::CString;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the launcher is told beside the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings<'a> {
     /// Built-in images: names and ELF files.
     pub built_in: &'a [(&'a str, &'a [u8])],
-    /// The monitor's program; see [`find_monitor`](crate::find_monitor).
-    pub monitor: PathBuf,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report; emptied at start, made if missing.
@@ -41,9 +36,8 @@ pub struct Published {
 /// A guest whose every resource is open. Dropping it closes them all.
 #[derive(Debug)]
 pub struct Launch {
-    pub(crate) monitor: CString,
     pub(crate) descriptors: Vec<OwnedFd>,
-    spec: MachineSpec,
+    pub(crate) spec: MachineSpec,
     published: Vec<Published>,
     notices: Vec<String>,
 }
@@ -76,8 +70,6 @@ impl Launch {
             report,
         };
         Ok(Self {
-            monitor: CString::new(settings.monitor.as_os_str().as_bytes())
-                .map_err(|_| host("path of the monitor", Errno::EINVAL))?,
             descriptors: opened.descriptors,
             spec,
             published: opened.published,

@@ -28,22 +28,21 @@ fn monitor(folder: &Path, script: &str) -> PathBuf {
     path
 }
 
-fn prepare(monitor: PathBuf, report: &Path) -> Launch {
+fn prepare(report: &Path) -> Launch {
     let text = br#"{"image": "tiny", "hypervisor": "process", "args": "a b",
         "net": [{"backend": {"user": {"publish": ["0:80", "[::1]:0:81"]}}}]}"#;
     let document = Document::parse(text, "vm.json", PathBuf::new()).unwrap();
     let settings = Settings {
         built_in: &[("tiny", b"the image")],
-        monitor,
         output: OutputSpec::Json,
         report: Some(report),
     };
     Launch::prepare(&document, &settings).unwrap()
 }
 
-fn run(launch: Launch) -> Output {
+fn run(launch: Launch, monitor: &Path) -> Output {
     let streams = Streams { input: Stdio::null(), output: Stdio::piped(), error: Stdio::piped() };
-    launch.spawn(streams).unwrap().wait_with_output().unwrap()
+    launch.spawn(monitor, streams).unwrap().wait_with_output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -55,9 +54,9 @@ fn the_monitor_reads_its_machine_from_the_descriptor_it_is_given() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let program = monitor(folder.path(), "cat /proc/self/fd/$1; exit 7");
-    let launch = prepare(program, &folder.path().join("report.json"));
+    let launch = prepare(&folder.path().join("report.json"));
     let expected = launch.spec().clone();
-    let output = run(launch);
+    let output = run(launch, &program);
     assert_eq!(output.status.code(), Some(7));
     let spec: MachineSpec = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(spec, expected);
@@ -74,7 +73,7 @@ fn the_monitor_inherits_its_descriptors_and_no_others() {
     let secret = fs::File::create(folder.path().join("secret")).unwrap();
     fcntl(&secret, FcntlArg::F_DUPFD(200)).unwrap();
     let program = monitor(folder.path(), "for f in /proc/self/fd/*; do readlink $f; done; env");
-    let output = run(prepare(program, &folder.path().join("report.json")));
+    let output = run(prepare(&folder.path().join("report.json")), &program);
     let listing = text(&output.stdout);
     for expected in ["/memfd:denali-image", "/memfd:denali-machine", "socket:[", "/report.json"] {
         assert!(listing.contains(expected), "{listing}");
@@ -91,11 +90,10 @@ fn the_monitor_has_the_image_and_can_write_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     fs::write(&report, "what an earlier guest left").unwrap();
-    let placeholder = monitor(folder.path(), "");
-    let launch = prepare(placeholder, &report);
+    let launch = prepare(&report);
     let (image, to_report) = (launch.spec().image.file, launch.spec().report.unwrap());
-    monitor(folder.path(), &format!("cat <&{image}; echo crashed >&{to_report}"));
-    let output = run(launch);
+    let program = monitor(folder.path(), &format!("cat <&{image}; echo crashed >&{to_report}"));
+    let output = run(launch, &program);
     assert_eq!(text(&output.stdout), "the image", "{}", text(&output.stderr));
     assert_eq!(fs::read_to_string(&report).unwrap(), "crashed\n");
 }
@@ -104,8 +102,7 @@ fn the_monitor_has_the_image_and_can_write_the_report() {
 fn published_ports_lead_to_the_listeners_that_are_passed_on() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let program = monitor(folder.path(), "");
-    let launch = prepare(program, &folder.path().join("report.json"));
+    let launch = prepare(&folder.path().join("report.json"));
     let [first, second] = launch.published() else { panic!("{:?}", launch.published()) };
     assert_eq!((first.guest_port, second.guest_port), (80, 81));
     assert!(second.host.is_ipv6());
@@ -120,9 +117,9 @@ fn published_ports_lead_to_the_listeners_that_are_passed_on() {
 fn a_monitor_that_cannot_be_started_is_named() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let launch = prepare(folder.path().join("no-such-monitor"), &folder.path().join("report"));
+    let launch = prepare(&folder.path().join("report"));
     let streams = Streams { input: Stdio::null(), output: Stdio::null(), error: Stdio::null() };
-    let error = launch.spawn(streams).unwrap_err();
+    let error = launch.spawn(&folder.path().join("no-such-monitor"), streams).unwrap_err();
     assert_eq!(error.status(), denali_abi::status::HOST_LACKS);
     assert!(error.to_string().contains("no-such-monitor"), "{error}");
 }

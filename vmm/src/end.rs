@@ -1,15 +1,40 @@
 //! The end of a guest: its report, its last event, and the monitor's exit status.
 
+use crate::output::Output;
 use crate::report::Counters;
 use crate::report::CrashReport;
-use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED};
+use crate::start;
+use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, MONITOR_FAILED};
+use denali_launcher::spec::MachineSpec;
+use denali_vcpu::ClockStart;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// Runs the guest that `spec` describes, and ends the process with the exit status that
+/// `docs/exit-codes.md` gives for how it went. A guest that cannot be run is told of in one line.
+pub fn run_to_end(spec: MachineSpec, started: ClockStart) -> ! {
+    let output = Output::new(spec.output);
+    let error = match start::run(spec, started) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    let status = error.status().unwrap_or(MONITOR_FAILED);
+    eprintln!("denali: {error}");
+    output.event(&Failed { message: error.to_string(), status });
+    exit_now(status)
+}
+
+/// Ends the process without running anything more of it: inside the sandbox, the ends of libraries are
+/// none of its business. Output is written line by line and waits nowhere.
+pub(crate) fn exit_now(status: u8) -> ! {
+    // SAFETY: ends the process; nothing of it is used any more.
+    unsafe { libc::_exit(i32::from(status)) }
+}
 
 /// How a guest ended, as programs are told.
 #[derive(Debug, Serialize)]
 #[serde(tag = "reason", rename_all = "lowercase")]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It terminated itself.
     Terminated,
     /// It crashed.
@@ -27,7 +52,7 @@ pub enum Ending {
 /// The last event of a guest.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "ended")]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Name of the guest.
     pub name: String,
     /// The monitor's exit status.
@@ -46,7 +71,7 @@ pub struct Ended {
 /// The first event of a guest, just before its first instruction.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "started")]
-pub struct Started<'a> {
+pub(crate) struct Started<'a> {
     /// Name of the guest.
     pub name: &'a str,
     /// What the user called the image.
@@ -60,7 +85,7 @@ pub struct Started<'a> {
 /// The last event of a monitor that could not see its guest to its end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "error")]
-pub struct Failed {
+pub(crate) struct Failed {
     /// What went wrong, in one line.
     pub message: String,
     /// The monitor's exit status.
@@ -69,14 +94,14 @@ pub struct Failed {
 
 /// The exit status for a guest that terminated itself with this value: its low 8 bits.
 #[must_use]
-pub fn terminated_status(value: u32) -> u8 {
+pub(crate) fn terminated_status(value: u32) -> u8 {
     (value & 0xff) as u8
 }
 
 impl Ending {
     /// The exit status for an end that the guest did not choose; `terminated` is the one it chose.
     #[must_use]
-    pub fn status(&self, terminated: u8) -> u8 {
+    pub(crate) fn status(&self, terminated: u8) -> u8 {
         match self {
             Self::Terminated => terminated,
             Self::Crashed { .. } => GUEST_CRASHED,

@@ -2,7 +2,7 @@
 
 use denali_interrupts::Line;
 use denali_scheduler::QUANTUM_NS;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -34,6 +34,10 @@ impl Events {
         taken.thread_block()?;
         let signals = SignalFd::with_flags(&taken, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         install_quantum_handler()?;
+        // A console whose reader is gone ends the guest as it ends any program. (Rust programs start
+        // with this signal ignored.)
+        // SAFETY: the default action runs nothing of ours.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
         let events = Self {
             epoll: create_epoll()?,
             signals,

@@ -1,7 +1,8 @@
 //! The thin monitor: one process, one guest. It composes what the other crates provide, and opens
-//! nothing: every resource is a descriptor that the launcher passed.
+//! nothing: every resource is a descriptor that the launcher passed. It runs in a program of its own,
+//! `denali-vmm`, or in the launcher's, which becomes the monitor.
 
-pub mod end;
+mod end;
 mod events;
 mod guest;
 mod machine;
@@ -11,6 +12,5 @@ pub mod report;
 mod sandbox;
 mod start;
 
-pub use end::Failed;
-pub use output::Output;
-pub use start::{StartError, run};
+pub use denali_vcpu::ClockStart;
+pub use end::run_to_end;

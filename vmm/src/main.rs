@@ -4,10 +4,9 @@
 //! `/proc/self/maps` for the guard of a stack that never grows) that every start of a guest would pay.
 #![no_main]
 
-use denali_abi::status::{BAD_ARGUMENTS, MONITOR_FAILED};
+use denali_abi::status::BAD_ARGUMENTS;
 use denali_launcher::spec::MachineSpec;
-use denali_vcpu::ClockStart;
-use denali_vmm::{Failed, Output};
+use denali_vmm::ClockStart;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, RawFd};
@@ -24,16 +23,7 @@ extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) 
             exit(i32::from(BAD_ARGUMENTS));
         }
     };
-    let output = Output::new(spec.output);
-    match denali_vmm::run(spec, started) {
-        Ok(never) => match never {},
-        Err(error) => {
-            let status = error.status().unwrap_or(MONITOR_FAILED);
-            eprintln!("denali-vmm: {error}");
-            output.event(&Failed { message: error.to_string(), status });
-            exit(i32::from(status));
-        }
-    }
+    denali_vmm::run_to_end(spec, started)
 }
 
 fn read_spec() -> Result<MachineSpec, String> {

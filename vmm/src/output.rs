@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 /// The monitor's standard streams.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     form: OutputSpec,
 }
 
@@ -19,9 +19,7 @@ struct ConsoleEvent<'a> {
 }
 
 impl Output {
-    /// Output in this form.
-    #[must_use]
-    pub fn new(form: OutputSpec) -> Self {
+    pub(crate) fn new(form: OutputSpec) -> Self {
         Self { form }
     }
 
@@ -36,7 +34,7 @@ impl Output {
     }
 
     /// Tells programs of an event; people are not bothered. A reader that is gone is no error.
-    pub fn event(&self, event: &impl Serialize) {
+    pub(crate) fn event(&self, event: &impl Serialize) {
         if self.form == OutputSpec::Json {
             let _ = io::stdout().lock().write_all(&json_line(event));
         }

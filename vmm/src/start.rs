@@ -1,6 +1,6 @@
 //! Starts a guest and sees it to its end.
 
-use crate::end::{Ended, Ending, Started, terminated_status};
+use crate::end::{Ended, Ending, Started, exit_now, terminated_status};
 use crate::events::Events;
 use crate::guest::{self, ImageFile, padded_name};
 use crate::machine::GuestMachine;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// Why a guest could not be started, or the monitor failed it.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The image cannot be used, or not with this configuration.
     #[error("image {name}: {error}")]
     Image {
@@ -91,7 +91,7 @@ impl From<ImageError> for StartError {
 impl StartError {
     /// The exit status for this error; `None` for a failure of the monitor itself.
     #[must_use]
-    pub fn status(&self) -> Option<u8> {
+    pub(crate) fn status(&self) -> Option<u8> {
         match self {
             Self::Image {
                 error: ImageError::MemoryTooSmall { .. } | ImageError::Space(_), ..
@@ -105,11 +105,12 @@ impl StartError {
     }
 }
 
-/// Runs the guest that `spec` describes to its end, and ends the process with its exit status.
+/// Runs the guest that `spec` describes to its end, and ends the process with its exit status: at once,
+/// without taking the machine apart, which the kernel does faster.
 ///
 /// # Errors
 /// When the guest cannot be started or the host fails; what the guest does is no error.
-pub fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartError> {
+pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartError> {
     let output = Output::new(spec.output);
     let report = spec.report.map(inherited).map(File::from);
     let file = ImageFile::map(inherited(spec.image.file))?;
@@ -145,8 +146,7 @@ pub fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartEr
     let end = guest.run()?;
     let finished = Finished { spec, image, bytes, hypervisor, started, ram, guest };
     let status = finished.finish(end, report)?;
-    // Ending at once, without taking the machine apart, leaves that to the kernel, which is faster.
-    std::process::exit(i32::from(status))
+    exit_now(status)
 }
 
 /// A guest that ran, and all that its end is told with.

@@ -1,16 +1,14 @@
-//! Starts the monitor, in place of this program or as its child, with exactly its own descriptors.
+//! Starts the monitor's program as a child, with exactly its own descriptors.
 
 use crate::error::{LaunchError, host};
 use crate::prepare::{Launch, seal_spec};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::execve;
-use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// What the monitor is called in lists of processes.
@@ -28,32 +26,10 @@ pub struct Streams {
 }
 
 impl Launch {
-    /// Becomes the monitor: same process, same standard streams, no environment. Returns only if
-    /// that fails.
-    #[must_use]
-    pub fn exec(self) -> LaunchError {
-        match self.try_exec() {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
-    }
-
-    fn try_exec(mut self) -> Result<Infallible, LaunchError> {
+    /// Starts the program `monitor` as a child; see [`find_monitor`](crate::find_monitor).
+    pub fn spawn(mut self, monitor: &Path, streams: Streams) -> Result<Child, LaunchError> {
         let argument = self.add_spec()?;
-        pass_on(&self.descriptors).map_err(|error| host("cannot pass on descriptors", error))?;
-        // Rust programs start with SIGPIPE ignored, and what is ignored stays so in the monitor.
-        // SAFETY: the default action is no handler, so nothing of ours can run in a signal.
-        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }
-            .map_err(|error| host("cannot reset SIGPIPE", error))?;
-        execve::<&CStr, &CStr>(&self.monitor, &[ARGUMENT_ZERO, argument.as_c_str()], &[])
-            .map_err(|error| unstartable(&self.monitor, error.desc()))
-    }
-
-    /// Starts the monitor as a child.
-    pub fn spawn(mut self, streams: Streams) -> Result<Child, LaunchError> {
-        let argument = self.add_spec()?;
-        let program = OsStr::from_bytes(self.monitor.as_bytes());
-        let mut command = Command::new(program);
+        let mut command = Command::new(monitor);
         command
             .arg0(OsStr::from_bytes(ARGUMENT_ZERO.to_bytes()))
             .arg(OsStr::from_bytes(argument.as_bytes()))
@@ -65,7 +41,7 @@ impl Launch {
         // SAFETY: between fork and exec the closure makes system calls on descriptors that it owns,
         // and nothing else: no allocation, no lock.
         unsafe { command.pre_exec(move || pass_on(&descriptors).map_err(Into::into)) };
-        command.spawn().map_err(|error| unstartable(&self.monitor, &error.to_string()))
+        command.spawn().map_err(|error| unstartable(monitor, &error.to_string()))
     }
 
     /// Adds the machine's description to the descriptors, and returns its number as text.
@@ -122,6 +98,6 @@ fn close_each_on_exec() -> Result<(), Errno> {
     Ok(())
 }
 
-fn unstartable(monitor: &CStr, why: &str) -> LaunchError {
-    LaunchError::Host(format!("cannot start the monitor {}: {why}", monitor.to_string_lossy()))
+fn unstartable(monitor: &Path, why: &str) -> LaunchError {
+    LaunchError::Host(format!("cannot start the monitor {}: {why}", monitor.display()))
 }
