@@ -6,6 +6,8 @@ mod clock;
 mod crash;
 mod frame;
 mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use clock::{ClockStart, GuestClock};
 pub use crash::{Cause, Crash};
