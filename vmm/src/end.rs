@@ -14,6 +14,11 @@ use std::collections::BTreeMap;
 /// `docs/exit-codes.md` gives for how it went. A guest that cannot be run is told of in one line.
 pub fn run_to_end(spec: MachineSpec, started: ClockStart) -> ! {
     let output = Output::new(spec.output);
+    // A panic is a defect of the monitor: it ends the guest with a status that says so.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("denali: the monitor failed, please report it: {panic}");
+        exit_now(MONITOR_FAILED);
+    }));
     let error = match start::run(spec, started) {
         Ok(never) => match never {},
         Err(error) => error,
