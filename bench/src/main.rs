@@ -1,2 +1,52 @@
-//! Placeholder until the first commit.
-fn main() {}
+//! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP.
+//!
+//! Each measurement runs real guests by the programs that people use, prints what it found, and
+//! writes it into docs/performance.md.
+
+mod backend;
+mod cgroup;
+mod client;
+mod document;
+mod figures;
+mod guest;
+mod host;
+mod http;
+mod options;
+mod proc;
+mod programs;
+mod running;
+mod startup;
+mod summary;
+mod table;
+mod targets;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use options::{Command, Options};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match measure(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<()> {
+    if let Command::NativeServer = options.command {
+        return http::native::serve();
+    }
+    if cfg!(debug_assertions) {
+        bail!("figures of a debug build mean nothing; use cargo run --release -p bench");
+    }
+    running::end_with_us()?;
+    match &options.command {
+        Command::Startup(startup) => startup::run(startup),
+        Command::Http(http) => http::run(http),
+        Command::NativeServer => Ok(()),
+    }
+}

@@ -1,0 +1,81 @@
+//! The command line.
+
+use crate::backend::Backend;
+use clap::{Args, Parser, Subcommand};
+
+/// Measure Denali; the tables in docs/performance.md are written by these commands.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Time to the first byte, to the first HTTP response and to the end; memory and wake-ups of
+    /// idle guests.
+    Startup(StartupOptions),
+    /// HTTP requests per second of a guest, beside a native server and nginx.
+    Http(HttpOptions),
+    /// The native server that the guest is compared with: serves what it reads from standard input.
+    #[command(hide = true)]
+    NativeServer,
+}
+
+/// Options of both.
+#[derive(Args, Debug)]
+pub(crate) struct CommonOptions {
+    /// Print one flat JSON object of figures, and do not write docs/performance.md.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Do not write docs/performance.md.
+    #[arg(long)]
+    pub(crate) no_write: bool,
+    /// Measure this back end only.
+    #[arg(long, value_enum)]
+    pub(crate) hypervisor: Option<Backend>,
+}
+
+/// Options of `bench startup`.
+#[derive(Args, Debug)]
+pub(crate) struct StartupOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Starts of each kind that are timed.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Most guests at once, by which memory is measured; also at a quarter and a half of them. 0 leaves
+    /// out memory.
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) guests: u32,
+    /// How long idle guests are watched, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+/// Options of `bench http`.
+#[derive(Args, Debug)]
+pub(crate) struct HttpOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Rounds; in each, every server is measured once.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How long each server is measured in a round, in seconds.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+impl CommonOptions {
+    /// The back ends to measure.
+    pub(crate) fn backends(&self) -> Vec<Backend> {
+        self.hypervisor.map_or_else(|| Backend::ALL.to_vec(), |one| vec![one])
+    }
+
+    /// Whether the document is to be written.
+    pub(crate) fn writes(&self) -> bool {
+        !self.json && !self.no_write
+    }
+}

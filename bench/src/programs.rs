@@ -1,0 +1,60 @@
+//! The programs under test, as this build made them.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The programs that are measured, and where they say what goes wrong.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// `denali`, the command people use.
+    pub(crate) denali: PathBuf,
+    /// `denali-vmm`, the monitor.
+    pub(crate) monitor: PathBuf,
+    log: tempfile::NamedTempFile,
+}
+
+impl Programs {
+    /// Finds the programs; `denali` is built if cargo started the benchmark, so that it is not older.
+    pub(crate) fn find() -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find out where this program is")?;
+        let folder = own.parent().context("this program is in no folder")?;
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            build(
+                Path::new(&cargo),
+                folder.parent().context("this program is in no build folder")?,
+            )?;
+        }
+        let denali = folder.join("denali");
+        if !denali.is_file() {
+            bail!("{} is not there; use cargo run --release -p bench", denali.display());
+        }
+        let monitor = denali_launcher::find_monitor(Path::new(denali_images::MONITOR_PATH))?;
+        let log = tempfile::NamedTempFile::new().context("cannot make a file for messages")?;
+        Ok(Self { denali, monitor, log })
+    }
+
+    /// A standard error stream whose text [`Programs::messages`] shows.
+    pub(crate) fn error_stream(&self) -> Result<Stdio> {
+        let file = File::options().append(true).open(self.log.path());
+        Ok(file.context("cannot open the file for messages")?.into())
+    }
+
+    /// The last line the programs wrote to their standard error.
+    pub(crate) fn last_message(&self) -> String {
+        let text = fs::read_to_string(self.log.path()).unwrap_or_default();
+        text.lines().last().unwrap_or("no message").to_owned()
+    }
+}
+
+fn build(cargo: &Path, target_folder: &Path) -> Result<()> {
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--release", "-p", "denali-cli", "--target-dir"]);
+    command.arg(target_folder).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let status = command.stdout(Stdio::null()).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the program denali cannot be built");
+    }
+    Ok(())
+}
