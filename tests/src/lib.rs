@@ -1,1 +1,27 @@
-//! Placeholder until the crate's first commit.
+//! The end-to-end tests: guests run through the built `denali` program, seen only from outside.
+//!
+//! Every test runs once for each back end, under a name like `kvm::faults::reads_of_null`. What this
+//! machine cannot run is reported as ignored, with the reason: `[skipped: no usable /dev/kvm]`. The
+//! `denali` package has the test target itself (`cargo test -p denali-cli --test end_to_end`), because
+//! cargo tells the path of a program only to tests of the program's own package.
+
+mod backend;
+mod elf;
+mod guest;
+mod http;
+mod process;
+mod registry;
+mod suites;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the tests that the command line selects, with the options of any other test program, on
+/// guests that the program `denali` starts.
+#[must_use]
+pub fn run(denali: &Path) -> ExitCode {
+    guest::set_program(denali);
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = registry::trials(&suites::all());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,79 @@
+//! What the kernel tells of a process: fields of its status, descriptors, mappings, children.
+
+use std::fs;
+use std::io;
+
+/// A field of `/proc/PID/status`.
+#[track_caller]
+pub fn status(pid: u32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {field} in {text}")).trim().to_owned()
+}
+
+/// What the descriptors of a process are, by number.
+pub fn descriptors(pid: u32) -> io::Result<Vec<(i32, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let number = entry.file_name().to_string_lossy().parse().map_err(io::Error::other)?;
+        found.push((number, fs::read_link(entry.path())?.to_string_lossy().into_owned()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A mapping of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// End, exclusive.
+    pub end: u64,
+    /// Like `r-xp`.
+    pub access: String,
+    /// File or label.
+    pub name: String,
+}
+
+/// The mappings of a process.
+pub fn mappings(pid: u32) -> io::Result<Vec<Mapping>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    Ok(text.lines().filter_map(mapping).collect())
+}
+
+fn mapping(line: &str) -> Option<Mapping> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let access = words.next()?.to_owned();
+    let name = words.nth(3).unwrap_or_default().to_owned();
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    Some(Mapping { start: address(start)?, end: address(end)?, access, name })
+}
+
+/// Threads of a process, by name; those that KVM itself starts for a machine are not counted.
+pub fn threads(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).filter(|name| !name.starts_with("kvm-")).collect()
+}
+
+/// Children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("/proc is there");
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|&id| parent(id) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything.
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether there is such a process; one that has ended and waits for its parent does not count.
+pub fn exists(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}

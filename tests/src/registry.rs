@@ -1,0 +1,155 @@
+//! From test functions to named tests: one for each back end, ignored where something is missing.
+
+use crate::backend::Backend;
+use libtest_mimic::Trial;
+use std::process::{Command, Stdio};
+
+/// A group of tests under one name.
+pub struct Suite {
+    /// The middle part of the tests' names.
+    pub name: &'static str,
+    /// The tests.
+    pub cases: Vec<Case>,
+}
+
+/// A test.
+pub struct Case {
+    name: &'static str,
+    body: Body,
+    needs: Vec<Need>,
+}
+
+enum Body {
+    /// Runs on each back end.
+    Each(fn(Backend)),
+    /// Runs once, and uses both.
+    Both(fn()),
+    /// Runs once, and starts no guest.
+    Once(fn()),
+}
+
+/// What a test needs beyond its back end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A C compiler.
+    Gcc,
+    /// A well-known HTTP client.
+    Curl,
+    /// The address ::1.
+    Ipv6,
+    /// So many MiB of free memory.
+    Memory(u64),
+    /// The KVM back end: the test is about something of its own.
+    KvmOnly,
+    /// The process back end, likewise.
+    ProcessOnly,
+}
+
+impl Case {
+    /// A test on each back end.
+    pub fn each(name: &'static str, body: fn(Backend)) -> Self {
+        Self { name, body: Body::Each(body), needs: Vec::new() }
+    }
+
+    /// A test that compares both back ends.
+    pub fn both(name: &'static str, body: fn()) -> Self {
+        Self { name, body: Body::Both(body), needs: Vec::new() }
+    }
+
+    /// A test that starts no guest.
+    pub fn once(name: &'static str, body: fn()) -> Self {
+        Self { name, body: Body::Once(body), needs: Vec::new() }
+    }
+
+    /// The same test, which needs something more.
+    pub fn needs(mut self, need: Need) -> Self {
+        self.needs.push(need);
+        self
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.needs.iter().find_map(|need| need.missing())
+    }
+
+    fn concerns(&self, backend: Backend) -> bool {
+        !self.needs.iter().any(|need| match need {
+            Need::KvmOnly => backend != Backend::Kvm,
+            Need::ProcessOnly => backend != Backend::Process,
+            _ => false,
+        })
+    }
+}
+
+impl Need {
+    /// What is missing on this machine, if something is.
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Gcc => (!starts("gcc")).then(|| "no gcc".to_owned()),
+            Self::Curl => (!starts("curl")).then(|| "no curl".to_owned()),
+            Self::Ipv6 => {
+                let bound = std::net::TcpListener::bind("[::1]:0");
+                bound.is_err().then(|| "no address ::1".to_owned())
+            }
+            Self::Memory(mib) => (free_mib() < mib).then(|| format!("less than {mib} MiB free")),
+            Self::KvmOnly | Self::ProcessOnly => None,
+        }
+    }
+}
+
+fn starts(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// MemAvailable of the host.
+fn free_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse().ok());
+    kib.map_or(0, |kib: u64| kib / 1024)
+}
+
+/// All tests, as libtest's replacement takes them.
+pub fn trials(suites: &[Suite]) -> Vec<Trial> {
+    let unusable = Backend::ALL.map(|backend| (backend, backend.unusable()));
+    let of = |wanted: Backend| {
+        let found = unusable.iter().find(|(backend, _)| *backend == wanted);
+        found.and_then(|(_, reason)| reason.clone())
+    };
+    let mut trials = Vec::new();
+    for suite in suites {
+        for case in &suite.cases {
+            let missing = case.missing();
+            let named = |place: &str| format!("{place}::{}::{}", suite.name, case.name);
+            match case.body {
+                Body::Once(body) => trials.push(trial(named("host"), missing, body)),
+                Body::Both(body) => {
+                    let missing = missing.or_else(|| Backend::ALL.into_iter().find_map(of));
+                    trials.push(trial(named("both"), missing, body));
+                }
+                Body::Each(body) => {
+                    for backend in Backend::ALL.into_iter().filter(|it| case.concerns(*it)) {
+                        let missing = of(backend).or_else(|| missing.clone());
+                        let name = named(backend.name());
+                        trials.push(trial(name, missing, move || body(backend)));
+                    }
+                }
+            }
+        }
+    }
+    trials
+}
+
+fn trial(name: String, missing: Option<String>, body: impl FnOnce() + Send + 'static) -> Trial {
+    let run = move || {
+        body();
+        Ok(())
+    };
+    match missing {
+        None => Trial::test(name, run),
+        Some(reason) => {
+            Trial::test(name, run).with_kind(format!("skipped: {reason}")).with_ignored_flag(true)
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The suites: what is tested, by subject.
+
+mod c_guest;
+mod console;
+mod doorbells;
+mod equality;
+mod events;
+mod faults;
+mod hostile_net;
+mod image;
+mod memory;
+mod neighbours;
+mod refusals;
+mod sandbox;
+mod signals;
+mod web;
+
+use crate::registry::Suite;
+
+/// Every suite.
+pub fn all() -> Vec<Suite> {
+    vec![
+        doorbells::suite(),
+        console::suite(),
+        memory::suite(),
+        faults::suite(),
+        events::suite(),
+        signals::suite(),
+        web::suite(),
+        hostile_net::suite(),
+        neighbours::suite(),
+        sandbox::suite(),
+        image::suite(),
+        c_guest::suite(),
+        equality::suite(),
+        refusals::suite(),
+    ]
+}

@@ -1,0 +1,195 @@
+//! The sandbox as the kernel shows it: what a monitor and its guest's process still have and may do.
+
+use super::web::serve;
+use crate::backend::Backend;
+use crate::guest::{Guest, wait_until};
+use crate::http::{Client, get};
+use crate::process::{self, Mapping};
+use crate::registry::{Case, Need, Suite};
+use std::io::ErrorKind;
+
+pub fn suite() -> Suite {
+    Suite {
+        name: "sandbox",
+        cases: vec![
+            Case::each("filtered_and_without_new_privileges", filtered),
+            Case::each("one_thread", one_thread),
+            Case::each("no_environment_and_no_core_dump", nothing_inherited),
+            Case::each("only_expected_descriptors", descriptors),
+            Case::each("descriptors_do_not_pile_up", piling_up),
+            Case::each("no_memory_is_writable_and_executable", monitor_memory),
+            Case::each("no_child", no_child).needs(Need::KvmOnly),
+            Case::each("the_child_is_filtered_and_traced", child_status).needs(Need::ProcessOnly),
+            Case::each("the_child_has_no_descriptor", child_descriptors).needs(Need::ProcessOnly),
+            Case::each("the_child_has_the_guests_memory_alone", child_memory)
+                .needs(Need::ProcessOnly),
+        ],
+    }
+}
+
+/// Asserts the fields of a confined process's status.
+#[track_caller]
+fn assert_confined(pid: u32) {
+    assert_eq!(process::status(pid, "Seccomp"), "2", "a filter is in force");
+    assert_eq!(process::status(pid, "NoNewPrivs"), "1");
+}
+
+fn filtered(backend: Backend) {
+    let (guest, address) = serve(backend);
+    assert_eq!(get(address, "/").status, 200);
+    assert_confined(guest.pid());
+}
+
+fn one_thread(backend: Backend) {
+    let (guest, address) = serve(backend);
+    assert_eq!(get(address, "/bytes/1000000").status, 200);
+    let threads = process::threads(guest.pid());
+    assert_eq!(threads.len(), 1, "{threads:?}");
+}
+
+fn nothing_inherited(backend: Backend) {
+    let guest = ready(backend);
+    let read = |file| std::fs::read_to_string(format!("/proc/{}/{file}", guest.pid()));
+    // Where the monitor cannot be looked into, that is as good.
+    match read("environ") {
+        Ok(environment) => assert_eq!(environment.trim_matches('\0'), ""),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
+    let limits = read("limits").expect("limits can be read");
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{line}");
+}
+
+/// A probe that waits.
+fn ready(backend: Backend) -> Guest {
+    let guest = backend.probe("wait-stop").start();
+    guest.wait_for("ready");
+    guest
+}
+
+/// Asserts that descriptors 0 to 2 are the standard streams and all others are of these kinds.
+#[track_caller]
+fn assert_descriptors(pid: u32, most_sockets: usize) {
+    let found = process::descriptors(pid).expect("descriptors can be listed");
+    let mut sockets = 0;
+    for (number, target) in &found {
+        let expected = match number {
+            0 => target == "/dev/null",
+            1 | 2 => target.starts_with("pipe:["),
+            _ if target.starts_with("socket:[") => {
+                sockets += 1;
+                true
+            }
+            _ => {
+                ["anon_inode:[eventpoll]", "anon_inode:[signalfd]"].contains(&target.as_str())
+                    || target.starts_with("anon_inode:kvm-v")
+                    || target.starts_with("/memfd:denali-")
+            }
+        };
+        assert!(expected, "descriptor {number} is {target}, of {found:#?}");
+    }
+    assert!(sockets <= most_sockets, "{found:#?}");
+    assert!(found.len() <= 9 + sockets, "{found:#?}");
+}
+
+fn descriptors(backend: Backend) {
+    let guest = ready(backend);
+    assert_descriptors(guest.pid(), 0);
+    let (web, address) = serve(backend);
+    assert_eq!(get(address, "/").status, 200);
+    // Its listener; connections that have just ended may still be there.
+    assert_descriptors(web.pid(), 2);
+}
+
+fn piling_up(backend: Backend) {
+    let (guest, address) = serve(backend);
+    let mut kept = Client::connect(address);
+    assert_eq!(kept.get("/").status, 200);
+    for n in 0..100 {
+        let mut client = Client::connect(address);
+        assert_eq!(client.get("/").status, 200);
+        if n % 2 == 0 {
+            client.reset();
+        }
+    }
+    wait_until("connections that ended are closed", || {
+        let found = process::descriptors(guest.pid()).unwrap_or_default();
+        found.iter().filter(|(_, target)| target.starts_with("socket:[")).count() <= 2
+    });
+    assert_descriptors(guest.pid(), 2);
+    assert_eq!(kept.get("/").status, 200);
+}
+
+fn assert_not_writable_and_executable(mappings: &[Mapping]) {
+    for mapping in mappings {
+        let both = mapping.access.contains('w') && mapping.access.contains('x');
+        assert!(!both, "{mapping:x?}");
+    }
+}
+
+fn monitor_memory(backend: Backend) {
+    let guest = ready(backend);
+    match process::mappings(guest.pid()) {
+        Ok(mappings) => assert_not_writable_and_executable(&mappings),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
+}
+
+fn no_child(backend: Backend) {
+    let guest = ready(backend);
+    assert_eq!(process::children(guest.pid()), [0; 0]);
+}
+
+/// The process in which the guest runs.
+#[track_caller]
+fn child(guest: &Guest) -> u32 {
+    let children = process::children(guest.pid());
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
+
+fn child_status(backend: Backend) {
+    let guest = ready(backend);
+    let child = child(&guest);
+    assert_confined(child);
+    assert_eq!(process::status(child, "TracerPid"), guest.pid().to_string());
+    assert_eq!(process::threads(child).len(), 1);
+    assert_eq!(process::children(child), [0; 0]);
+}
+
+fn child_descriptors(backend: Backend) {
+    let guest = ready(backend);
+    match process::descriptors(child(&guest)) {
+        Ok(found) => assert_eq!(found, []),
+        // It is nobody's to look into but the superuser's, which is another of its promises.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
+}
+
+fn child_memory(backend: Backend) {
+    const GUEST: std::ops::Range<u64> = 0x10_0000..16 << 20;
+    // Where the kernel puts what it saves of the guest's own registers when it faults.
+    const SIGNAL_STACK: std::ops::Range<u64> = 0x1000_0000_0000..0x5000_0000_0000;
+    let guest = ready(backend);
+    let mappings = match process::mappings(child(&guest)) {
+        Ok(mappings) => mappings,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    };
+    assert_not_writable_and_executable(&mappings);
+    let inside = |mapping: &Mapping, range: &std::ops::Range<u64>| {
+        range.start <= mapping.start && mapping.end <= range.end
+    };
+    let mut signal_stacks = 0;
+    for mapping in &mappings {
+        if inside(mapping, &GUEST) {
+            assert!(mapping.name.starts_with("/memfd:denali-"), "{mapping:x?}");
+        } else if inside(mapping, &SIGNAL_STACK) {
+            signal_stacks += 1;
+            assert!(mapping.end - mapping.start <= 64 << 10, "{mapping:x?}");
+        } else {
+            assert_eq!(mapping.name, "[vsyscall]", "{mapping:x?}");
+        }
+    }
+    assert_eq!(signal_stacks, 1, "{mappings:#x?}");
+}
