@@ -96,6 +96,41 @@ pub fn a_signal_ends_an_endless_loop(backend: &Backend) {
     assert_eq!(guest.run_to_fault().address, MEMORY);
 }
 
+pub fn an_interrupted_guest_can_be_sent_elsewhere(backend: &Backend) {
+    let code = assemble!(
+        "mov edx, 0xd03",
+        "5:",
+        "out dx, eax",
+        "inc eax",
+        "jmp 5b",
+        "mov eax, 0x777777",
+        "out dx, eax",
+        "ud2",
+    );
+    let elsewhere = TEXT + code.len() as u64 - 8;
+    let mut guest = Guest::new(backend, code);
+    guest.change(|registers| registers.gpr[0] = 0);
+    let (mut expected, mut interrupted) = (0, 0);
+    with_signals(ignore, || {
+        while interrupted < 200 {
+            match guest.vcpu.run().unwrap() {
+                Exit::Out { data, .. } => {
+                    assert_eq!(data, expected);
+                    expected += 1;
+                }
+                Exit::Interrupted => {
+                    interrupted += 1;
+                    let before = guest.registers();
+                    guest.change(|registers| registers.rip = elsewhere);
+                    assert_eq!(guest.run_to_out(), 0x77_7777);
+                    guest.vcpu.set_registers(&before).unwrap();
+                }
+                exit => panic!("{exit:x?} at {:x?}", guest.registers()),
+            }
+        }
+    });
+}
+
 pub fn many_exits_in_a_row(backend: &Backend) {
     let code =
         assemble!("mov edx, 0xd03", "xor eax, eax", "5:", "out dx, eax", "inc eax", "jmp 5b");

@@ -199,6 +199,7 @@ macro_rules! conformance_tests {
             control::registers_can_be_replaced,
             control::a_second_cpu_is_refused,
             control::a_signal_ends_an_endless_loop,
+            control::an_interrupted_guest_can_be_sent_elsewhere,
             control::many_exits_in_a_row,
             control::many_guests_at_once,
         }

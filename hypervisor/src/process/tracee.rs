@@ -26,6 +26,10 @@ pub enum Stop {
 /// today, with AMX, has 11,008.
 const EXTENDED_MAX: usize = 16 * 1024;
 
+/// Pending signals that are looked at. There is none but the kernel's own, unless somebody who may kill
+/// the child anyway sends it more.
+const PENDING_MAX: usize = 32;
+
 /// NT_X86_XSTATE, the register set that is the whole XSAVE area.
 const NT_X86_XSTATE: c_int = 0x202;
 
@@ -205,6 +209,24 @@ impl Tracee {
         // none gives some integer, not an undefined one: the structure was zeroed.
         let address = unsafe { information.si_addr() } as u64;
         Ok((information.si_code, address))
+    }
+
+    /// Whether a signal by which the kernel reports an exception waits to be taken: the child stopped
+    /// for something else between the exception and its signal.
+    ///
+    /// # Errors
+    /// When the child is gone.
+    pub fn fault_is_pending(&self, fault_signals: &[c_int]) -> io::Result<bool> {
+        // SAFETY: the structure holds only integers and pointers, for which zero is valid.
+        let mut pending: [libc::siginfo_t; PENDING_MAX] = unsafe { std::mem::zeroed() };
+        let wanted = libc::ptrace_peeksiginfo_args { off: 0, flags: 0, nr: PENDING_MAX as i32 };
+        let place = (&raw mut pending) as usize;
+        let address = (&raw const wanted) as usize;
+        // SAFETY: the request reads the arguments and writes as many structures as they say, which the
+        // array has room for.
+        let count = unsafe { libc::ptrace(libc::PTRACE_PEEKSIGINFO, self.pid, address, place) };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        Ok(pending[..count].iter().any(|signal| fault_signals.contains(&signal.si_signo)))
     }
 
     /// The restartable-sequences area the C library has registered for the stopped child, or `None`.

@@ -94,6 +94,9 @@ impl ProcessVcpu {
             }
             Stop::Signal(number) if FAULT_SIGNALS.contains(&number) => self.signal(number),
             Stop::SystemCall => self.system_call(),
+            // A child that has just faulted may stop for this first. Its registers are not to be looked
+            // at, let alone changed, before the fault's own stop, which comes next.
+            Stop::Interrupt if self.child.tracee.fault_is_pending(&FAULT_SIGNALS)? => Ok(None),
             Stop::Interrupt => Ok(Some(Exit::Interrupted)),
             Stop::Signal(_) | Stop::Other => Ok(None),
             Stop::Exited(_) | Stop::Killed(_) => Ok(Some(self.lose(stop))),
