@@ -50,12 +50,17 @@ impl Client {
     /// Connects.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the port is open");
+        Self::try_connect(address).expect("the port is open")
+    }
+
+    /// Connects to what may refuse.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-            set(&stream, Some(PATIENCE)).expect("a socket takes time-outs");
+            set(&stream, Some(PATIENCE))?;
         }
-        stream.set_nodelay(true).expect("a socket takes options");
-        Self { stream, received: Vec::new(), until: Instant::now() + PATIENCE }
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new(), until: Instant::now() + PATIENCE })
     }
 
     /// Sends bytes.

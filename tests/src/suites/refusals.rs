@@ -191,7 +191,7 @@ fn monitor() {
             .expect("the monitor starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(BAD_ARGUMENTS), "{arguments:?}: {said}");
-        assert!(said.starts_with("denali: ") && said.contains(message), "{said}");
+        assert!(said.starts_with("denali-vmm: ") && said.contains(message), "{said}");
         assert!(said.contains("started by `denali run`"), "{said}");
     }
 }
