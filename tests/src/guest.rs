@@ -201,8 +201,8 @@ impl Guest {
         Finished {
             status: status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(-1),
             signal,
-            stdout: self.stdout.to_end(),
-            stderr: self.stderr.to_end(),
+            stdout: self.stdout.read_to_end(),
+            stderr: self.stderr.read_to_end(),
         }
     }
 }
@@ -289,7 +289,7 @@ impl Stream {
     }
 
     /// Everything, once the pipe has ended.
-    fn to_end(&mut self) -> String {
+    fn read_to_end(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader does not panic");
         }
