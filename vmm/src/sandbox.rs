@@ -93,7 +93,7 @@ fn kvm_ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     [KVM_RUN, KVM_GET_SREGS, KVM_SET_SREGS].into_iter().map(|request| rule(1, request)).collect()
 }
 
-/// One process, the guest: to continue and stop it, to read and set its registers.
+/// One process, the guest: to continue and stop it, to read and set its registers, to know its signals.
 fn trace_requests(tracee: u32) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     [
         libc::PTRACE_CONT,
@@ -102,6 +102,7 @@ fn trace_requests(tracee: u32) -> Result<Vec<SeccompRule>, seccompiler::BackendE
         libc::PTRACE_GETREGS,
         libc::PTRACE_POKEUSER,
         libc::PTRACE_GETSIGINFO,
+        libc::PTRACE_PEEKSIGINFO,
         libc::PTRACE_GETREGSET,
         libc::PTRACE_SETREGSET,
     ]
