@@ -44,6 +44,8 @@ pub struct ProcessVcpu {
     pending_trap: bool,
     /// Why the child can never run again.
     lost: Option<String>,
+    /// Its registers when it last ran on: all there is to say of them once it is gone.
+    last: Registers,
     /// Where extended state is kept while a signal is delivered.
     extended: Vec<u8>,
 }
@@ -69,16 +71,20 @@ impl ProcessVcpu {
             pending_in: None,
             pending_trap: false,
             lost: None,
+            last: *entry,
             extended: Vec::new(),
         })
     }
 
     /// Continues the child and sees why it stopped; `None` when the guest need not know.
     fn step(&mut self) -> io::Result<Option<Exit>> {
-        if let Some(registers) = self.registers.take_if(|_| self.changed) {
-            self.child.tracee.set_general(&registers)?;
+        if let Some(mut registers) = self.registers.take() {
+            self.last = load(&mut registers);
+            if self.changed {
+                self.child.tracee.set_general(&registers)?;
+            }
         }
-        (self.registers, self.changed) = (None, false);
+        self.changed = false;
         self.child.tracee.resume()?;
         let stop = loop {
             match self.child.tracee.wait()? {
@@ -252,6 +258,23 @@ impl ProcessVcpu {
         Exit::Lost(text)
     }
 
+    /// The child's registers, to look at and to change; `None` when it is gone.
+    fn fetch_unless_gone(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<&mut user_regs_struct>, Error> {
+        match self.fetch() {
+            Ok(_) => Ok(self.registers.as_mut()),
+            Err(error) if tracee::is_gone(&error) => {
+                if self.lost.is_none() {
+                    self.find_lost()?;
+                }
+                Ok(None)
+            }
+            Err(source) => Err(Error::Host { what, source }),
+        }
+    }
+
     /// Finds out what became of a child that a request no longer found.
     fn find_lost(&mut self) -> Result<Exit, Error> {
         const WHAT: &str = "find out what became of the guest's process";
@@ -291,20 +314,24 @@ impl Vcpu for ProcessVcpu {
 
     fn complete_in(&mut self, data: u32) -> Result<(), Error> {
         let width = self.pending_in.take().ok_or(Error::Misuse("no IN waits for data"))?;
-        let registers = self.fetch().map_err(Error::host("complete an IN"))?;
-        registers.rax = port::merge(registers.rax, width, data);
-        self.changed = true;
+        if let Some(registers) = self.fetch_unless_gone("complete an IN")? {
+            registers.rax = port::merge(registers.rax, width, data);
+            self.changed = true;
+        }
         Ok(())
     }
 
     fn registers(&mut self) -> Result<Registers, Error> {
-        Ok(load(self.fetch().map_err(Error::host("read the guest's registers"))?))
+        let last = self.last;
+        Ok(self.fetch_unless_gone("read the guest's registers")?.map_or(last, load))
     }
 
     fn set_registers(&mut self, registers: &Registers) -> Result<(), Error> {
-        store(self.fetch().map_err(Error::host("set the guest's registers"))?, registers);
-        self.changed = true;
-        self.pending_trap = false;
+        if let Some(current) = self.fetch_unless_gone("set the guest's registers")? {
+            store(current, registers);
+            self.changed = true;
+            self.pending_trap = false;
+        }
         Ok(())
     }
 }
