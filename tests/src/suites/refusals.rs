@@ -1,5 +1,6 @@
 //! Images that are refused: each with its exit status and exactly one line that says what to do.
 
+use crate::backend::Backend;
 use crate::elf::{self, Elf};
 use crate::guest::program;
 use crate::registry::{Case, Suite};
@@ -18,6 +19,7 @@ pub fn suite() -> Suite {
             Case::once("the_same_from_check", check),
             Case::once("the_monitor_alone", monitor),
             Case::once("what_the_host_lacks", host_lacks),
+            Case::once("auto_says_that_a_process_is_no_boundary", auto),
         ],
     }
 }
@@ -198,11 +200,32 @@ fn monitor() {
 
 /// A limit on memory that no guest fits into.
 fn host_lacks() {
-    let mut command = Command::new("sh");
+    let mut command = Command::new("/bin/sh");
     let script = "ulimit -v 200000; exec \"$0\" run hello --memory 4GiB --hypervisor process";
     let output = command.args(["-c", script]).arg(program()).output().expect("a shell starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(HOST_LACKS), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.starts_with("denali: "), "{said}");
+}
+
+/// Without KVM, and only then, the user is told once.
+fn auto() {
+    let output = Command::new(program())
+        .args(["run", "hello", "--hypervisor", "auto"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the denali program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if Backend::Kvm.unusable().is_none() {
+        assert_eq!(said, "");
+    } else if Backend::Process.unusable().is_none() {
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("which is no virtual machine boundary"), "{said}");
+    } else {
+        assert_eq!(output.status.code(), Some(HOST_LACKS), "{said}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(output.stdout, b"hello from a Denali guest\n");
 }

@@ -21,6 +21,8 @@ pub fn suite() -> Suite {
             Case::each("a_blocked_console_does_not_block_signals", blocked_console),
             Case::each("stop_and_continue_change_nothing", stop_and_continue),
             Case::each("nothing_is_left_of_a_killed_guest", killed).needs(Need::ProcessOnly),
+            Case::each("a_guest_whose_process_is_killed", process_killed).needs(Need::ProcessOnly),
+            Case::each("stray_signals_to_its_process", strays).needs(Need::ProcessOnly),
         ],
     }
 }
@@ -89,4 +91,53 @@ fn killed(backend: Backend) {
         assert_eq!(guest.finish().signal, Some(SIGKILL));
         wait_until("its process is gone", || !process::exists(children[0]));
     }
+}
+
+/// Somebody of this user kills the process in which a guest runs: the guest has crashed.
+fn process_killed(backend: Backend) {
+    for command in ["spin", "wait-stop"] {
+        let mut guest = backend.probe(command).start();
+        guest.wait_for("ready");
+        send(process::children(guest.pid())[0], SIGKILL);
+        guest.signal_until_it_ends(SIGTERM);
+        let finished = guest.finish();
+        assert_eq!(finished.status, 121, "{finished:#?}");
+        assert!(finished.stderr.contains("killed by signal 9"), "{finished:#?}");
+    }
+}
+
+/// Other signals to it mean nothing.
+fn strays(backend: Backend) {
+    const LINES: u32 = 20_000;
+    let mut guest = backend.probe(&format!("console-flood {LINES}")).start();
+    guest.wait_for("line 10\n");
+    let child = process::children(guest.pid()).first().copied();
+    while guest.is_running() {
+        for signal in [
+            libc::SIGUSR1,
+            SIGTERM,
+            SIGINT,
+            libc::SIGALRM,
+            libc::SIGSEGV,
+            libc::SIGTRAP,
+            libc::SIGILL,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGSTOP,
+            libc::SIGCONT,
+        ] {
+            child.into_iter().for_each(|child| send(child, signal));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let finished = guest.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    let expected: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
+    assert!(finished.stdout == expected, "{} bytes differ", finished.stdout.len());
+}
+
+/// Sends a signal to a process of this user that may have ended.
+fn send(pid: u32, signal: i32) {
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
