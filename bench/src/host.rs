@@ -17,6 +17,7 @@ pub(crate) fn describe(more: &[(&str, String)]) -> Table {
     row("kernel", kernel());
     row("KVM", kvm_kind().to_owned());
     row("Denali", version());
+    row("load average when the measurement ended", load_average());
     for (name, value) in more {
         row(name, value.clone());
     }
@@ -53,6 +54,12 @@ fn memory() -> String {
 fn kernel() -> String {
     let read = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     format!("{} {}", read("ostype").trim(), read("osrelease").trim())
+}
+
+/// Of one, five and fifteen minutes: by how much the machine was busy, with the measurement and else.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(", ")
 }
 
 /// By what means KVM runs guests here.

@@ -3,6 +3,7 @@
 use crate::cgroup;
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::process::{Child, ExitStatus, exit};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,10 @@ pub(crate) fn end_with_us() -> Result<()> {
             // One that has ended meanwhile is no concern; it is still a zombie of ours, so that its
             // number is nobody else's.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        for &pid in running.iter() {
+            // So that none is left when this program ends.
+            let _ = waitpid(Pid::from_raw(pid), None);
         }
         cgroup::clean_up();
         exit(128 + signal.map_or(0, |signal| signal as i32));
