@@ -9,11 +9,12 @@
 //! | address | content |
 //! |---|---|
 //! | `0x0000` | nothing: not mapped, so that a supervisor access to 0 would fault too |
-//! | `0x1000` | GDT, IDT |
-//! | `0x2000` | exception stubs, 16 bytes for each vector |
-//! | `0x3000` | TSS with an I/O bitmap that opens every port (3 pages) |
-//! | `0x6000` | exception stack |
-//! | `0x7000` | PML4, then the other page tables |
+//! | `0x1000` | GDT, IDT, the exception stack, and at the page's end the TSS |
+//! | `0x2000` | the TSS's I/O bitmap, which opens every port: two pages of zeros that nobody touches |
+//! | `0x4000` | the bitmap's final byte, then the exception stubs, 16 bytes for each vector |
+//! | `0x5000` | PML4, then the other page tables |
+//!
+//! So a guest of few regions costs seven pages here.
 
 use crate::space::{Access, AddressSpace, Region};
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
@@ -23,15 +24,15 @@ pub const GDT: u64 = 0x1000;
 /// Bytes of the GDT: five descriptors and the TSS's double one.
 pub const GDT_SIZE: usize = 7 * 8;
 /// Address of the IDT.
-pub const IDT: u64 = 0x1800;
+pub const IDT: u64 = 0x1040;
 /// Bytes of the IDT: one gate for each of the processor's own vectors.
 pub const IDT_SIZE: usize = VECTORS * 16;
-/// Address of the TSS.
-pub const TSS: u64 = 0x3000;
+/// Address of the TSS: it ends with its page, and its I/O bitmap begins with the next.
+pub const TSS: u64 = 0x2000 - TSS_SIZE as u64;
 /// Limit of the TSS: its I/O bitmap of 8 KiB and the final byte of ones.
 pub const TSS_LIMIT: u32 = (TSS_SIZE + IO_BITMAP_SIZE) as u32;
 /// Address of the first page table, for CR3.
-pub const PML4: u64 = 0x7000;
+pub const PML4: u64 = 0x5000;
 
 /// Selector of 64-bit code at CPL 3.
 pub const USER_CODE: u16 = 0x23;
@@ -46,10 +47,13 @@ pub const SYSCALL_TARGET: u64 = STUBS + VECTORS as u64 * STUB_SIZE;
 pub const STUB_PORT: u8 = 0xF4;
 
 const VECTORS: usize = 32;
-const STUBS: u64 = 0x2000;
+const STUBS_PAGE: u64 = 0x4000;
+const STUBS: u64 = STUBS_PAGE + 0x10;
 const STUB_SIZE: u64 = 16;
-const STACK_TOP: u64 = 0x7000;
+/// A multiple of 16, as the processor would make it.
+const STACK_TOP: u64 = TSS & !15;
 const TSS_SIZE: usize = 104;
+const IO_BITMAP: u64 = 0x2000;
 const IO_BITMAP_SIZE: usize = 8192;
 const KERNEL_CODE: u16 = 0x08;
 
@@ -85,31 +89,30 @@ pub struct ExceptionFrame {
     pub rsp: u64,
 }
 
-/// The bytes of supervisor memory from address 0 on, in whole pages.
+/// Builds the tables in `memory`, which is supervisor memory from address 0 on, zeroed, of at least
+/// `PML4` bytes and at most 1 MiB; returns how many bytes of it are used, in whole pages.
 ///
 /// # Errors
-/// [`TooManyTables`] for a space with very many small regions.
-pub fn build(space: &AddressSpace) -> Result<Vec<u8>, TooManyTables> {
-    let mut memory = SupervisorMemory { bytes: vec![0; PML4 as usize] };
+/// [`TooManyTables`] for a space with very many small regions, or for too little memory.
+pub fn build(space: &AddressSpace, memory: &mut [u8]) -> Result<usize, TooManyTables> {
+    let mut memory = SupervisorMemory { bytes: memory, used: PML4 as usize };
+    let pml4 = memory.allocate()?;
+    debug_assert_eq!(pml4, PML4);
     memory.write_descriptors();
     memory.write_gates_and_stubs();
     memory.write_tss();
-    let pml4 = memory.allocate()?;
-    debug_assert_eq!(pml4, PML4);
     for (page, flags) in [
         (GDT, WRITABLE | NO_EXECUTE),
-        (STUBS, 0),
-        (TSS, WRITABLE | NO_EXECUTE),
-        (TSS + PAGE_SIZE, WRITABLE | NO_EXECUTE),
-        (TSS + 2 * PAGE_SIZE, WRITABLE | NO_EXECUTE),
-        (STACK_TOP - PAGE_SIZE, WRITABLE | NO_EXECUTE),
+        (IO_BITMAP, NO_EXECUTE),
+        (IO_BITMAP + PAGE_SIZE, NO_EXECUTE),
+        (STUBS_PAGE, 0),
     ] {
         memory.map_page(page, flags)?;
     }
     for region in space.regions() {
         memory.map_region(*region)?;
     }
-    Ok(memory.bytes)
+    Ok(memory.used)
 }
 
 /// The exception a stub reports, if `rip` lies in a stub; `memory` is supervisor memory from address 0.
@@ -137,11 +140,12 @@ fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
 
-struct SupervisorMemory {
-    bytes: Vec<u8>,
+struct SupervisorMemory<'a> {
+    bytes: &'a mut [u8],
+    used: usize,
 }
 
-impl SupervisorMemory {
+impl SupervisorMemory<'_> {
     fn put(&mut self, address: u64, bytes: &[u8]) {
         self.bytes[address as usize..][..bytes.len()].copy_from_slice(bytes);
     }
@@ -192,16 +196,17 @@ impl SupervisorMemory {
     fn write_tss(&mut self) {
         self.put(TSS + 4, &STACK_TOP.to_le_bytes());
         self.put(TSS + 102, &(TSS_SIZE as u16).to_le_bytes());
-        self.put(TSS + (TSS_SIZE + IO_BITMAP_SIZE) as u64, &[0xff]);
+        self.put(IO_BITMAP + IO_BITMAP_SIZE as u64, &[0xff]);
     }
 
     fn allocate(&mut self) -> Result<u64, TooManyTables> {
-        let table = self.bytes.len() as u64;
-        if table + PAGE_SIZE > RAM_START {
+        let table = self.used;
+        let end = table + PAGE_SIZE as usize;
+        if end > self.bytes.len() || end as u64 > RAM_START {
             return Err(TooManyTables);
         }
-        self.bytes.resize((table + PAGE_SIZE) as usize, 0);
-        Ok(table)
+        self.used = end;
+        Ok(table as u64)
     }
 
     fn map_region(&mut self, region: Region) -> Result<(), TooManyTables> {
@@ -284,6 +289,13 @@ mod tests {
         None
     }
 
+    fn built(space: &AddressSpace) -> Result<Vec<u8>, TooManyTables> {
+        let mut memory = vec![0; RAM_START as usize];
+        let used = build(space, &mut memory)?;
+        memory.truncate(used);
+        Ok(memory)
+    }
+
     fn sample() -> AddressSpace {
         let mut space = AddressSpace::new(70 << 20).unwrap();
         space.set("text", 0x20_0000, 0x21_2345, Some(Access::ReadExecute)).unwrap();
@@ -295,7 +307,7 @@ mod tests {
     #[test]
     fn the_tables_grant_exactly_the_space() {
         let space = sample();
-        let memory = build(&space).unwrap();
+        let memory = built(&space).unwrap();
         for page in 0..(72 << 20) / PAGE_SIZE {
             let address = page * PAGE_SIZE + 0x123;
             let granted = walk(&memory, address).filter(|(_, flags)| flags & USER != 0);
@@ -310,21 +322,37 @@ mod tests {
 
     #[test]
     fn supervisor_pages_are_mapped_for_the_supervisor_alone() {
-        let memory = build(&sample()).unwrap();
+        let memory = built(&sample()).unwrap();
         assert_eq!(walk(&memory, 0), None);
-        for page in [GDT, STUBS, TSS, TSS + 0x2000, STACK_TOP - 8] {
+        for (page, writable, executable) in [
+            (GDT, true, false),
+            (TSS, true, false),
+            (STACK_TOP - 8, true, false),
+            (IO_BITMAP, false, false),
+            (IO_BITMAP + 0x1fff, false, false),
+            (STUBS, false, true),
+        ] {
             let (leads_to, flags) = walk(&memory, page).unwrap();
             assert_eq!(leads_to, page);
             assert_eq!(flags & USER, 0, "{page:#x}");
-            assert_eq!(flags & WRITABLE != 0, page != STUBS, "{page:#x}");
-            assert_eq!(flags & NO_EXECUTE == 0, page == STUBS, "{page:#x}");
+            assert_eq!(flags & WRITABLE != 0, writable, "{page:#x}");
+            assert_eq!(flags & NO_EXECUTE == 0, executable, "{page:#x}");
         }
         assert_eq!(walk(&memory, PML4), None, "page tables are not mapped");
     }
 
     #[test]
+    fn every_port_is_open_and_the_bitmap_ends_as_it_must() {
+        let memory = built(&sample()).unwrap();
+        let bitmap = TSS as usize + TSS_SIZE;
+        assert_eq!(bitmap as u64, IO_BITMAP);
+        assert!(memory[bitmap..bitmap + IO_BITMAP_SIZE].iter().all(|&byte| byte == 0));
+        assert_eq!(memory[TSS as usize + TSS_LIMIT as usize], 0xff);
+    }
+
+    #[test]
     fn four_gibibytes_take_few_tables() {
-        let memory = build(&AddressSpace::new(4 << 30).unwrap()).unwrap();
+        let memory = built(&AddressSpace::new(4 << 30).unwrap()).unwrap();
         assert!(memory.len() <= 16 * 4096, "{}", memory.len());
         assert_eq!(walk(&memory, u64::from(u32::MAX)).unwrap().0, u64::from(u32::MAX));
         assert_eq!(walk(&memory, 1 << 32), None);
@@ -336,12 +364,14 @@ mod tests {
         for n in 1..400 {
             space.set("splinter", n * 0x40_0000 + 4096, n * 0x40_0000 + 8192, None).unwrap();
         }
-        assert_eq!(build(&space), Err(TooManyTables));
+        assert_eq!(built(&space), Err(TooManyTables));
+        let too_little = &mut [0; PML4 as usize];
+        assert_eq!(build(&sample(), too_little), Err(TooManyTables));
     }
 
     #[test]
     fn stubs_tell_their_vector() {
-        let mut memory = build(&sample()).unwrap();
+        let mut memory = built(&sample()).unwrap();
         for (slot, value) in [(48, 7_u64), (40, 0x1234), (32, 0x23), (24, 2), (16, 0x5678)] {
             let at = (STACK_TOP - slot) as usize;
             memory[at..at + 8].copy_from_slice(&value.to_le_bytes());

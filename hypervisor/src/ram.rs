@@ -53,7 +53,10 @@ impl GuestRam {
             Backing::Private => None,
             Backing::Shared => Some(create_memfd(length as u64)?),
         };
-        let base = map_at(None, length, memfd.as_ref().map(|fd| (fd.as_fd(), 0)), memfd.is_some())?;
+        let base = match &memfd {
+            None => map_aligned(length)?,
+            Some(fd) => map_at(None, length, Some((fd.as_fd(), 0)), true)?,
+        };
         let ram = Self { base, space, memfd, image: None };
         // SAFETY: the range is the mapping made above. Huge pages would make an idle guest's few
         // touched pages cost megabytes; the advice may fail harmlessly where there are none.
@@ -171,7 +174,7 @@ impl Drop for GuestRam {
         let length = (self.space.memory_size() - RAM_START) as usize;
         // SAFETY: the mapping was made by `new` with this length, and nothing that borrows from
         // `self` is left.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), length) };
+        unsafe { unmap(self.base, length) };
     }
 }
 
@@ -252,6 +255,33 @@ fn map_at(
         return Err(Error::last("map guest memory"));
     }
     NonNull::new(mapped.cast()).ok_or(Error::Misuse("guest memory mapped at address 0"))
+}
+
+/// Maps anonymous memory at a multiple of what one page of the host's page tables covers, so that the
+/// few pages an idle guest uses, which lie together near its start, need one such page and not two.
+fn map_aligned(length: usize) -> std::result::Result<NonNull<u8>, Error> {
+    const COVERED: usize = 2 << 20;
+    let mapped = map_at(None, length + COVERED, None, false)?;
+    let before = mapped.align_offset(COVERED);
+    // SAFETY: `before` is at most `COVERED`, so the aligned range and what is left around it lie inside
+    // the mapping made above, which nobody else knows of.
+    unsafe {
+        let base = mapped.add(before);
+        unmap(mapped, before);
+        unmap(base.add(length), COVERED - before);
+        Ok(base)
+    }
+}
+
+/// Unmaps whole pages, if there are any.
+///
+/// # Safety
+/// The range belongs to a mapping of the caller's, and nothing refers to it.
+unsafe fn unmap(start: NonNull<u8>, length: usize) {
+    if length > 0 {
+        // SAFETY: as the caller promises.
+        unsafe { libc::munmap(start.as_ptr().cast(), length) };
+    }
 }
 
 #[cfg(test)]

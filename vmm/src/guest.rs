@@ -7,53 +7,90 @@ use denali_abi::layout::{ARGUMENTS, BOOT_INFORMATION};
 use denali_abi::registers::NO_DEADLINE;
 use denali_arch::image::Image;
 use denali_hypervisor::{Backing, GuestRam, ImagePart, Registers};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::uio::pread;
+use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-/// The image's file, mapped for reading; it is sealed, so nobody changes it.
+/// The image's file; it is sealed, so nobody changes it.
 pub(crate) struct ImageFile {
     descriptor: OwnedFd,
-    bytes: &'static [u8],
+    length: usize,
 }
 
 impl ImageFile {
-    /// Maps the file for the rest of the process's life.
-    pub(crate) fn map(descriptor: OwnedFd) -> Result<Self, StartError> {
-        let unusable = |error| StartError::Host { what: "map the image", source: error };
-        let size = nix::sys::stat::fstat(&descriptor).map_err(unusable)?.st_size;
-        let length = usize::try_from(size).ok().and_then(NonZeroUsize::new);
-        let Some(length) = length else {
-            return Ok(Self { descriptor, bytes: &[] });
-        };
-        // SAFETY: a fresh read-only mapping at a place of the kernel's choice.
-        let mapped = unsafe {
-            mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &descriptor, 0)
-        }
-        .map_err(unusable)?;
-        // SAFETY: the mapping has this length, is never unmapped, and does not change: the launcher
-        // sealed the file against writing and truncation.
-        let bytes = unsafe { std::slice::from_raw_parts(mapped.as_ptr().cast(), length.get()) };
-        Ok(Self { descriptor, bytes })
+    pub(crate) fn new(descriptor: OwnedFd) -> Result<Self, StartError> {
+        let status = nix::sys::stat::fstat(&descriptor)
+            .map_err(|source| StartError::Host { what: "look at the image", source })?;
+        let length = usize::try_from(status.st_size).unwrap_or(0);
+        Ok(Self { descriptor, length })
     }
 
-    /// The ELF file.
-    pub(crate) fn bytes(&self) -> &'static [u8] {
-        self.bytes
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> usize {
+        self.length
     }
+
+    /// Maps the file for as long as it is looked at, so that it costs a running guest nothing.
+    pub(crate) fn map(&self) -> Result<MappedImage, StartError> {
+        let Some(length) = NonZeroUsize::new(self.length) else {
+            return Ok(MappedImage(None));
+        };
+        let (rights, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE);
+        // SAFETY: a fresh read-only mapping at a place of the kernel's choice.
+        let start = unsafe { mmap(None, length, rights, flags, &self.descriptor, 0) }
+            .map_err(|source| StartError::Host { what: "map the image", source })?;
+        Ok(MappedImage(Some((start, length))))
+    }
+}
+
+/// The image's bytes, until it is dropped.
+pub(crate) struct MappedImage(Option<(NonNull<c_void>, NonZeroUsize)>);
+
+impl MappedImage {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let Some((start, length)) = self.0 else { return &[] };
+        // SAFETY: the mapping has this length, lives as long as `self`, and does not change: the
+        // launcher sealed the file against writing and truncation.
+        unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), length.get()) }
+    }
+}
+
+impl Drop for MappedImage {
+    fn drop(&mut self) {
+        if let Some((start, length)) = self.0 {
+            // SAFETY: the mapping is this one's own, and what was borrowed from it is gone. Failing, it
+            // would only stay.
+            let _ = unsafe { munmap(start, length.get()) };
+        }
+    }
+}
+
+/// The image's bytes of a guest that runs already, read anew.
+pub(crate) fn read_image(ram: &GuestRam, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut read = 0;
+    if let Some((file, _)) = ram.image() {
+        while let Ok(count @ 1..) = pread(file, &mut bytes[read..], read as i64) {
+            read += count;
+        }
+    }
+    bytes.truncate(read);
+    bytes
 }
 
 /// Makes the memory of a guest with its image loaded.
 pub(crate) fn load(
     image: &Image,
-    file: ImageFile,
+    (file, bytes): (ImageFile, &[u8]),
     memory_size: u64,
     backing: Backing,
 ) -> Result<GuestRam, StartError> {
     let space = image.address_space(memory_size)?;
     let mut ram = GuestRam::new(space, backing)?;
-    let bytes = file.bytes;
     let parts = image.file_parts().iter().map(|part| ImagePart {
         start: part.start,
         end: part.end,

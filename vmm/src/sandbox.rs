@@ -33,6 +33,7 @@ type Allowed = (libc::c_long, &'static str);
 #[rustfmt::skip]
 const ALWAYS: &[Allowed] = &[
     (libc::SYS_read, "signals"),
+    (libc::SYS_pread64, "the image's symbols, for a crash report"),
     (libc::SYS_recvfrom, "host sockets of the user network"),
     (libc::SYS_write, "console, messages, crash report"),
     (libc::SYS_writev, "messages of the standard library"),

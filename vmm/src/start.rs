@@ -113,16 +113,18 @@ impl StartError {
 pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartError> {
     let output = Output::new(spec.output);
     let report = spec.report.map(inherited).map(File::from);
-    let file = ImageFile::map(inherited(spec.image.file))?;
-    let bytes = file.bytes();
-    let image = parse_image(&spec, bytes)?;
+    let file = ImageFile::new(inherited(spec.image.file))?;
+    let image_length = file.length();
+    let mapped = file.map()?;
+    let image = parse_image(&spec, mapped.bytes())?;
     let devices = device_table(&spec)?;
     let (hypervisor, backing) = match spec.hypervisor {
         HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
         HypervisorSpec::Process => ("process", Backing::Shared),
     };
-    let ram = guest::load(&image, file, spec.memory_size, backing)
+    let ram = guest::load(&image, (file, mapped.bytes()), spec.memory_size, backing)
         .map_err(|error| name_image(error, &spec))?;
+    drop(mapped);
     let registers = guest::prepare(&ram, &image, &devices, &spec.arguments)?;
     let ram = Rc::new(ram);
     let mut vm = create_vm(spec.hypervisor, &ram)?;
@@ -144,7 +146,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     let timer = batcher.timer_line();
     let mut guest = VcpuLoop::new(vcpu, ram.clone(), machine, Poster::new(batcher), timer, clock);
     let end = guest.run()?;
-    let finished = Finished { spec, image, bytes, hypervisor, started, ram, guest };
+    let finished = Finished { spec, image, image_length, hypervisor, started, ram, guest };
     let status = finished.finish(end, report)?;
     exit_now(status)
 }
@@ -153,7 +155,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
 struct Finished {
     spec: MachineSpec,
     image: Image,
-    bytes: &'static [u8],
+    image_length: usize,
     hypervisor: &'static str,
     started: ClockStart,
     ram: Rc<GuestRam>,
@@ -187,12 +189,13 @@ impl Finished {
     }
 
     fn report_crash(&self, crash: &Crash) -> CrashReport {
+        let bytes = guest::read_image(&self.ram, self.image_length);
         let subject = Subject {
             guest: &self.spec.name,
             image_name: &self.spec.image.name,
             hypervisor: self.hypervisor,
             image: &self.image,
-            symbols: Symbols::new(self.bytes),
+            symbols: Symbols::new(&bytes),
             uptime_ns: self.uptime_ns(),
             counters: self.counters(),
         };

@@ -14,12 +14,16 @@ mod vcpu;
 
 use crate::{Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::RAM_START;
+use denali_arch::space::AddressSpace;
 use denali_arch::tables;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
+
+/// Addresses there are for supervisor memory: all below RAM.
+const RESERVED: usize = RAM_START as usize;
 
 const SUPERVISOR_SLOT: u32 = 0;
 const RAM_SLOT: u32 = 1;
@@ -47,9 +51,8 @@ impl KvmVm {
         let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
         check_capabilities(&kvm)?;
         let vm = kvm.create_vm().map_err(Error::host("create the virtual machine"))?;
-        let tables = tables::build(ram.space())
-            .map_err(|_| Error::Misuse("the address space has too many regions"))?;
-        let memory = Rc::new(Memory { ram, supervisor: SupervisorPages::new(&tables)? });
+        let supervisor = SupervisorPages::new(ram.space())?;
+        let memory = Rc::new(Memory { ram, supervisor });
         register_memory(&vm, &memory)?;
         Ok(Self { vm, memory, has_vcpu: false })
     }
@@ -87,7 +90,7 @@ fn register_memory(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
     let supervisor = kvm_userspace_memory_region {
         slot: SUPERVISOR_SLOT,
         guest_phys_addr: 0,
-        memory_size: memory.supervisor.length as u64,
+        memory_size: memory.supervisor.used as u64,
         userspace_addr: memory.supervisor.base.as_ptr() as u64,
         flags: 0,
     };
@@ -106,41 +109,36 @@ fn register_memory(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
     Ok(())
 }
 
-/// Supervisor-only guest memory from address 0 on: anonymous pages of the monitor.
+/// Supervisor-only guest memory from address 0 on: anonymous pages of the monitor, of which those that
+/// hold something take memory.
 struct SupervisorPages {
     base: NonNull<u8>,
-    length: usize,
+    used: usize,
 }
 
 impl SupervisorPages {
-    fn new(content: &[u8]) -> Result<Self, Error> {
+    fn new(space: &AddressSpace) -> Result<Self, Error> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping at a place of the kernel's choice.
         let mapped =
-            unsafe { libc::mmap(std::ptr::null_mut(), content.len(), protection, flags, -1, 0) };
+            unsafe { libc::mmap(std::ptr::null_mut(), RESERVED, protection, flags, -1, 0) };
         let base = NonNull::new(mapped.cast::<u8>())
             .filter(|_| mapped != libc::MAP_FAILED)
             .ok_or_else(|| Error::last("map supervisor memory"))?;
-        let pages = Self { base, length: content.len() };
-        for (index, page) in content.chunks(4096).enumerate() {
-            // Pages of zeros stay untouched, so that they take no memory.
-            if page.iter().any(|&byte| byte != 0) {
-                // SAFETY: `content` and the mapping have the same length and do not overlap.
-                unsafe {
-                    let to = pages.base.add(index * 4096);
-                    std::ptr::copy_nonoverlapping(page.as_ptr(), to.as_ptr(), page.len());
-                }
-            }
-        }
+        let mut pages = Self { base, used: RESERVED };
+        // SAFETY: the mapping is writable for its whole length, and nobody else knows of it yet.
+        let memory = unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), RESERVED) };
+        pages.used = tables::build(space, memory)
+            .map_err(|_| Error::Misuse("the address space has too many regions"))?;
         Ok(pages)
     }
 
     /// The content; only looked at while the vCPU is out, since entering it takes `&mut`.
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable for its whole length and lives as long as `self`. The one
+        // SAFETY: the mapping is readable beyond this length and lives as long as `self`. The one
         // vCPU that changes it runs only inside an ioctl of this very thread.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.used) }
     }
 }
 
@@ -148,6 +146,6 @@ impl Drop for SupervisorPages {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `new` with this length; KVM holds no user reference to it
         // once its descriptors are closed, and faults harmlessly should one still be open.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
+        unsafe { libc::munmap(self.base.as_ptr().cast(), RESERVED) };
     }
 }
