@@ -35,7 +35,7 @@ impl Programs {
         Ok(Self { denali, monitor, log })
     }
 
-    /// A standard error stream whose text [`Programs::messages`] shows.
+    /// A standard error stream whose text [`Programs::last_message`] quotes.
     pub(crate) fn error_stream(&self) -> Result<Stdio> {
         let file = File::options().append(true).open(self.log.path());
         Ok(file.context("cannot open the file for messages")?.into())
