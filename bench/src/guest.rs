@@ -8,7 +8,7 @@ use denali_abi::status::HOST_LACKS;
 use denali_config::Document;
 use denali_images::BUILT_IN;
 use denali_launcher::spec::OutputSpec;
-use denali_launcher::{Launch, Settings, Streams};
+use denali_launcher::{Launch, SealedImage, Settings, Streams};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::net::SocketAddr;
@@ -87,8 +87,17 @@ impl Guest {
         Ok(command)
     }
 
-    /// Everything opened for this guest, so that only the monitor is left to be started.
-    pub(crate) fn prepare(self) -> Result<Launch> {
+    /// Its image in memory, to be shared by many guests.
+    pub(crate) fn seal_image(self) -> Result<SealedImage> {
+        let document = Document::of_image(self.image);
+        let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
+        let origin = document.origin("image");
+        Ok(SealedImage::new(&document.guest()?.image, origin, &built_in)?)
+    }
+
+    /// Everything opened for this guest, so that only the monitor is left to be started; its image is
+    /// `image`, or one of its own.
+    pub(crate) fn prepare(self, image: Option<&SealedImage>) -> Result<Launch> {
         let mut document = Document::of_image(self.image);
         document.set(&format!("memory={}MiB", self.memory_mib))?;
         document.set(&format!("hypervisor={}", self.backend.name()))?;
@@ -96,7 +105,8 @@ impl Guest {
             document.publish("127.0.0.1:0:80")?;
         }
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
-        let settings = Settings { built_in: &built_in, output: OutputSpec::Human, report: None };
+        let settings =
+            Settings { built_in: &built_in, image, output: OutputSpec::Human, report: None };
         Ok(Launch::prepare(&document, &settings)?)
     }
 
@@ -127,6 +137,7 @@ pub(crate) struct Idlers<'a> {
     guest: Guest,
     way: Way,
     programs: &'a Programs,
+    image: SealedImage,
     console: (PipeReader, io::PipeWriter),
     running: Vec<Running>,
 }
@@ -135,7 +146,9 @@ impl<'a> Idlers<'a> {
     /// None yet.
     pub(crate) fn new(backend: Backend, way: Way, programs: &'a Programs) -> Result<Self> {
         let console = io::pipe().context("cannot make a pipe")?;
-        Ok(Self { guest: Guest::web(backend), way, programs, console, running: Vec::new() })
+        let guest = Guest::web(backend);
+        let image = guest.seal_image()?;
+        Ok(Self { guest, way, programs, image, console, running: Vec::new() })
     }
 
     /// Starts more, until there are `count`, and waits until all serve.
@@ -171,7 +184,7 @@ impl<'a> Idlers<'a> {
             }
             Way::Exec => {
                 let streams = Guest::streams(self.programs, console)?;
-                self.guest.prepare()?.spawn(&self.programs.monitor, streams)?
+                self.guest.prepare(Some(&self.image))?.spawn(&self.programs.monitor, streams)?
             }
         };
         self.running.push(Running::new(child));

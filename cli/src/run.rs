@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &document,
         &Settings {
             built_in: &built_in(),
+            image: None,
             output: match format {
                 Format::Human => OutputSpec::Human,
                 Format::Json => OutputSpec::Json,

@@ -15,6 +15,33 @@ use std::path::Path;
 /// Most bytes an image file can have.
 pub const IMAGE_SIZE_MAX: u64 = 256 << 20;
 
+/// An image in memory, once for all guests that are started from it.
+#[derive(Debug)]
+pub struct SealedImage {
+    file: OwnedFd,
+    name: String,
+}
+
+impl SealedImage {
+    /// Copies and seals the image that a configuration names; `origin` is the configuration in messages.
+    pub fn new(
+        image: &Image,
+        origin: &str,
+        built_in: &[(&str, &[u8])],
+    ) -> Result<Self, LaunchError> {
+        let (file, name) = seal(image, origin, built_in)?;
+        Ok(Self { file, name })
+    }
+
+    /// Another descriptor of the same file for one more guest, and what messages call the image.
+    pub(crate) fn share(&self) -> Result<(OwnedFd, String), LaunchError> {
+        let file = self.file.try_clone().map_err(|error| {
+            LaunchError::Host(format!("cannot copy the image's descriptor: {error}"))
+        })?;
+        Ok((file, self.name.clone()))
+    }
+}
+
 /// The image as a sealed file in memory, and what messages call it.
 pub(crate) fn seal(
     image: &Image,

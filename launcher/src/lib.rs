@@ -20,7 +20,7 @@ mod take_over;
 
 pub use error::LaunchError;
 pub use hypervisor::{KvmProblem, open_kvm};
-pub use image::{IMAGE_SIZE_MAX, read as read_image};
+pub use image::{IMAGE_SIZE_MAX, SealedImage, read as read_image};
 pub use monitor::find as find_monitor;
 pub use prepare::{Launch, Published, Settings};
 pub use spawn::Streams;

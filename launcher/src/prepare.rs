@@ -2,6 +2,7 @@
 
 use crate::error::LaunchError;
 use crate::hypervisor::{Chosen, choose};
+use crate::image::SealedImage;
 use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, NetSpec, OutputSpec, PublishSpec};
 use crate::{image, listen, sealed};
 use denali_config::{Document, Guest, Net};
@@ -16,6 +17,8 @@ use std::path::Path;
 pub struct Settings<'a> {
     /// Built-in images: names and ELF files.
     pub built_in: &'a [(&'a str, &'a [u8])],
+    /// The configuration's image, if it is in memory already; else it is copied for this guest alone.
+    pub image: Option<&'a SealedImage>,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report; emptied at start, made if missing.
@@ -47,7 +50,10 @@ impl Launch {
     pub fn prepare(document: &Document, settings: &Settings<'_>) -> Result<Self, LaunchError> {
         let guest = document.guest()?;
         let origin = document.origin("image");
-        let (image, image_name) = image::seal(&guest.image, origin, settings.built_in)?;
+        let (image, image_name) = match settings.image {
+            Some(sealed) => sealed.share()?,
+            None => image::seal(&guest.image, origin, settings.built_in)?,
+        };
         let mut opened = Opened::default();
         let image = ImageSpec { file: opened.keep(image), name: image_name };
         let hypervisor = opened.hypervisor(&guest, document)?;

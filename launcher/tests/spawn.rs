@@ -2,7 +2,7 @@
 
 use denali_config::Document;
 use denali_launcher::spec::{HypervisorSpec, MachineSpec, OutputSpec};
-use denali_launcher::{Launch, Settings, Streams};
+use denali_launcher::{Launch, SealedImage, Settings, Streams};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::io::{Read, Write};
@@ -34,6 +34,7 @@ fn prepare(report: &Path) -> Launch {
     let document = Document::parse(text, "vm.json", PathBuf::new()).unwrap();
     let settings = Settings {
         built_in: &[("tiny", b"the image")],
+        image: None,
         output: OutputSpec::Json,
         report: Some(report),
     };
@@ -122,4 +123,26 @@ fn a_monitor_that_cannot_be_started_is_named() {
     let error = launch.spawn(&folder.path().join("no-such-monitor"), streams).unwrap_err();
     assert_eq!(error.status(), denali_abi::status::HOST_LACKS);
     assert!(error.to_string().contains("no-such-monitor"), "{error}");
+}
+
+#[test]
+fn guests_of_one_sealed_image_share_its_file() {
+    let text = br#"{"image": "tiny", "hypervisor": "process"}"#;
+    let document = Document::parse(text, "vm.json", PathBuf::new()).unwrap();
+    let guest = document.guest().unwrap();
+    let built_in: &[(&str, &[u8])] = &[("tiny", b"the image")];
+    let sealed = SealedImage::new(&guest.image, document.origin("image"), built_in).unwrap();
+    let launch = || {
+        let image = Some(&sealed);
+        let settings = Settings { built_in: &[], image, output: OutputSpec::Human, report: None };
+        Launch::prepare(&document, &settings).unwrap()
+    };
+    let (one, other) = (launch(), launch());
+    let inode = |launch: &Launch| {
+        let path = format!("/proc/self/fd/{}", launch.spec().image.file);
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
+    };
+    assert_eq!(inode(&one), inode(&other));
+    assert_ne!(one.spec().image.file, other.spec().image.file);
+    assert_eq!(one.spec().image.name, "tiny");
 }

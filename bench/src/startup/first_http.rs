@@ -58,7 +58,7 @@ fn by_run(guest: Guest, programs: &Programs) -> Result<Duration> {
 
 /// The client's request waits in the listening socket's queue when the monitor starts.
 fn by_monitor(guest: Guest, programs: &Programs) -> Result<Duration> {
-    let launch = guest.prepare()?;
+    let launch = guest.prepare(None)?;
     let host = launch.published().first().context("no port is published")?.host;
     let streams = Guest::streams(programs, std::process::Stdio::null())?;
     let mut stream = TcpStream::connect(host).context("cannot connect")?;

@@ -68,7 +68,7 @@ fn live(way: Way, guest: Guest, programs: &Programs) -> Result<Life> {
             (start, command.spawn().context("cannot start denali")?)
         }
         Way::Exec => {
-            let launch = guest.prepare()?;
+            let launch = guest.prepare(None)?;
             let streams = Guest::streams(programs, writer)?;
             let start = Instant::now();
             (start, launch.spawn(&programs.monitor, streams)?)
