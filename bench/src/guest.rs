@@ -40,6 +40,15 @@ impl Way {
         }
     }
 
+    /// What the names of its figures of an idle guest have in them: there the monitor alone, which is
+    /// what a host of many guests runs, comes first.
+    pub(crate) fn idle_infix(self) -> &'static str {
+        match self {
+            Self::Run => "_run",
+            Self::Exec => "",
+        }
+    }
+
     /// What people read.
     pub(crate) fn title(self) -> &'static str {
         match self {

@@ -175,13 +175,29 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_read() {
-        let pid = std::process::id().cast_signed();
+    fn a_process_can_be_read() {
+        // A process whose threads do not come and go, as those of a test runner do.
+        let sleeper = Sleeper::start();
+        let pid = sleeper.0.id().cast_signed();
         assert!(own_threads(pid).unwrap() >= 1.0);
         assert!(context_switches(pid).unwrap() >= 0.0);
         assert!(processor_seconds(pid).unwrap() >= 0.0);
         assert!(!mappings(pid).unwrap().is_empty());
-        let parent = std::os::unix::process::parent_id().cast_signed();
-        assert!(parent == 0 || children(parent).unwrap().contains(&pid));
+        assert!(children(std::process::id().cast_signed()).unwrap().contains(&pid));
+    }
+
+    struct Sleeper(std::process::Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            Self(std::process::Command::new("sleep").arg("600").spawn().unwrap())
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn measure(
         pss.push(pss_kib(*monitor, children, idlers.memory_bytes())?);
         threads = threads.max(proc::own_threads(*monitor)?);
     }
-    let (infix, suffix) = (way.infix(), backend.suffix());
+    let (infix, suffix) = (way.idle_infix(), backend.suffix());
     figures.set(format!("monitor_pss{infix}_kib{suffix}"), pss.median());
     figures.set(format!("threads{infix}{suffix}"), Some(threads));
     figures.set(format!("idle_switches{infix}_per_10s{suffix}"), Some(most));

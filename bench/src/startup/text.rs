@@ -40,9 +40,9 @@ pub(super) fn names() -> impl Iterator<Item = String> {
     let times = TIMES
         .iter()
         .flat_map(move |(name, _)| statistics.map(|statistic| format!("{name}{statistic}_ms")));
-    let costs = COSTS
-        .iter()
-        .flat_map(|(start, end, _)| Way::ALL.map(|way| format!("{start}{}{end}", way.infix())));
+    let costs = COSTS.iter().flat_map(|(start, end, _)| {
+        Way::ALL.map(|way| format!("{start}{}{end}", way.idle_infix()))
+    });
     times.chain(costs)
 }
 
@@ -100,7 +100,7 @@ fn costs(figures: &Figures) -> Table {
     for (start, end, title) in COSTS {
         let mut cells = vec![title.to_owned(), targets::bound(&format!("{start}{end}"))];
         for backend in Backend::ALL {
-            let name = |way: Way| format!("{start}{}{end}{}", way.infix(), backend.suffix());
+            let name = |way: Way| format!("{start}{}{end}{}", way.idle_infix(), backend.suffix());
             cells.extend(Way::ALL.map(|way| number(figures.get(&name(way)))));
         }
         table.row(cells);

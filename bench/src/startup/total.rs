@@ -60,7 +60,7 @@ pub(super) fn measure(
              was the machine busy with something else?"
         );
     }
-    let (infix, suffix) = (way.infix(), backend.suffix());
+    let (infix, suffix) = (way.idle_infix(), backend.suffix());
     figures.set(format!("total_per_guest{infix}_kib{suffix}"), whole);
     figures.set(format!("cgroup_per_guest{infix}_kib{suffix}"), charged);
     figures.set(format!("cgroup_kernel_per_guest{infix}_kib{suffix}"), of_group(|it| it.kernel));
