@@ -4,86 +4,64 @@ mod support;
 
 use serde_json::Value;
 use std::path::Path;
+use std::process::Output;
 use support::{denali, file, folder, run, run_with_input, stderr, stdout};
 
-/// The machine that the stand-in for the monitor was given.
-fn machine(text: &str) -> Value {
-    let spec = text.lines().find(|line| line.contains("\"memory_size\"")).expect(text);
-    serde_json::from_str(spec).unwrap()
+/// The events of this kind in what `--json` wrote.
+fn events(output: &Output, kind: &str) -> Vec<Value> {
+    let text = stdout(output);
+    let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    events.filter(|event: &Value| event["event"] == kind).collect()
 }
 
 #[test]
 fn run_becomes_the_monitor_and_its_status_is_the_exit_status() {
     file("plain.json", r#"{"image": "hello", "hypervisor": "process"}"#);
     let output = run(&["run", "plain.json"]);
-    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
-    let text = stdout(&output);
-    assert!(text.starts_with("monitor "), "{text}");
-    let machine = machine(&text);
-    assert_eq!(machine["name"], "hello");
-    assert_eq!(machine["memory_size"], 16 << 20);
-    assert_eq!(machine["output"], "human");
-    assert_eq!(machine["hypervisor"], "process");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "hello from a Denali guest\n");
     assert!(stderr(&output).is_empty(), "{}", stderr(&output));
 }
 
 #[test]
 fn options_change_the_configuration() {
-    let arguments = [
-        "run",
-        "-",
-        "--set",
-        "net.0.mtu=9000",
-        "--memory",
-        "32MiB",
-        "--arg",
-        "--verbose",
-        "--arg",
-        "a b",
-        "--publish",
-        "0:8080",
-        "--publish",
-        "0:8081",
-        "--hypervisor",
-        "process",
-        "--report",
-        "report.json",
-    ];
-    let output = run_with_input(&arguments, br#"{"image": "web", "name": "x"}"#);
-    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
-    let machine = machine(&stdout(&output));
-    assert_eq!(machine["name"], "x");
-    assert_eq!(machine["memory_size"], 32 << 20);
-    assert_eq!(machine["arguments"], "--verbose a b");
-    assert_eq!(machine["net"][0]["mtu"], 9000);
-    assert_eq!(machine["net"][0]["publish"][0]["guest_port"], 8080);
-    assert_eq!(machine["net"][0]["publish"][1]["guest_port"], 8081);
-    assert!(machine["report"].is_u64());
+    let options = "run - --set net.0.mtu=9000 --memory 32MiB --arg --verbose --publish 0:8080 \
+                   --publish 0:8081 --hypervisor process --report report.json --json --arg";
+    let mut arguments: Vec<_> = options.split_whitespace().collect();
+    arguments.push("a b");
+    let output = run_with_input(&arguments, br#"{"image": "hello", "name": "x"}"#);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [started] = &events(&output, "started")[..] else { panic!("{}", stdout(&output)) };
+    assert_eq!((&started["name"], &started["memory"]), (&"x".into(), &(32 << 20).into()));
+    assert_eq!(started["hypervisor"], "process");
+    assert_eq!(events(&output, "console")[0]["text"], "hello from a Denali guest: --verbose a b\n");
+    let ports: Vec<_> =
+        events(&output, "published").iter().map(|event| event["guest_port"].clone()).collect();
+    assert_eq!(ports, [8080, 8081]);
     assert!(folder().join("report.json").exists());
-    let said = stderr(&output);
-    assert!(said.contains(" leads to port 8081 of the guest"), "{said}");
 }
 
 #[test]
-fn json_output_names_the_published_ports() {
-    let output = run(&["run", "web", "--publish", "0:80", "--json", "--hypervisor", "process"]);
-    let text = stdout(&output);
-    let event: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!((&event["event"], &event["guest_port"]), (&"published".into(), &80.into()));
+fn published_ports_are_named() {
+    let arguments = ["run", "hello", "--publish", "0:80", "--hypervisor", "process"];
+    let said = stderr(&run(&arguments));
+    assert!(said.contains(" leads to port 80 of the guest"), "{said}");
+    let output = run(&[&arguments[..], &["--json"]].concat());
+    let [event] = &events(&output, "published")[..] else { panic!("{}", stdout(&output)) };
+    assert_eq!(event["guest_port"], 80);
     let host = event["host"].as_str().unwrap();
     assert!(host.starts_with("127.0.0.1:") && host != "127.0.0.1:0", "{host}");
-    assert_eq!(machine(&text)["output"], "json");
 }
 
 #[test]
 fn relative_images_are_found_beside_their_configuration() {
     std::fs::create_dir_all(folder().join("sub")).unwrap();
     file("sub/vm.json", r#"{"image": "./app.elf", "hypervisor": "process"}"#);
-    file("sub/app.elf", "the program");
-    let output = run(&["run", "sub/vm.json"]);
-    assert_eq!(output.status.code(), Some(42), "{}", stderr(&output));
-    assert_eq!(machine(&stdout(&output))["image"]["name"], "sub/./app.elf");
-    assert_eq!(machine(&stdout(&output))["name"], "app");
+    file("sub/app.elf", denali_images::find("hello").unwrap().bytes);
+    let output = run(&["run", "sub/vm.json", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let started = &events(&output, "started")[0];
+    assert_eq!((&started["image"], &started["name"]), (&"sub/./app.elf".into(), &"app".into()));
 }
 
 #[test]

@@ -77,8 +77,7 @@ fn images_that_cannot_be_opened() {
 fn check_looks_into_the_image() {
     file("text.elf", "this is a text, and not a short one");
     assert_refused(&["check", "text.elf"], BAD_IMAGE, "image text.elf: not an ELF file");
-    let dynamic = folder().join("denali").display().to_string();
-    assert_refused(&["check", &dynamic], BAD_IMAGE, "dynamically linked");
+    assert_refused(&["check", env!("CARGO_BIN_EXE_denali")], BAD_IMAGE, "dynamically linked");
 }
 
 #[test]

@@ -1,14 +1,12 @@
-//! A `denali` program in a folder of its own, with a stand-in for the monitor beside it.
+//! Runs the `denali` program in a folder of its own.
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// A folder with a copy of the program under test and a monitor that says what it was given and ends
-/// with status 42. It is made anew for each run of the tests.
+/// A folder for the files of these tests, made anew for each run of them.
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -17,25 +15,13 @@ pub(crate) fn folder() -> &'static Path {
             fs::remove_dir_all(&folder).unwrap();
         }
         fs::create_dir_all(&folder).unwrap();
-        copy_alone(Path::new(env!("CARGO_BIN_EXE_denali")), &folder.join("denali"));
-        let monitor = folder.join("monitor-script");
-        fs::write(&monitor, "#!/bin/sh\necho \"monitor $0\"; cat /proc/self/fd/$1; exit 42\n")
-            .unwrap();
-        fs::set_permissions(&monitor, fs::Permissions::from_mode(0o755)).unwrap();
-        copy_alone(&monitor, &folder.join("denali-vmm"));
         folder
     })
 }
 
-/// Copies a program by way of another process, so that no child which a test starts meanwhile
-/// inherits the file open for writing: Linux runs no such program.
-fn copy_alone(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-p").arg(from).arg(to).status().unwrap().success());
-}
-
 /// The program under test.
 pub(crate) fn denali() -> Command {
-    let mut command = Command::new(folder().join("denali"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_denali"));
     command.current_dir(folder());
     command
 }
