@@ -37,6 +37,8 @@ pub struct ImagePart {
 #[derive(Debug)]
 pub struct GuestRam {
     base: NonNull<u8>,
+    /// Bytes mapped in front of `base`: [`RAM_START`] or none.
+    front: usize,
     space: AddressSpace,
     memfd: Option<OwnedFd>,
     image: Option<(OwnedFd, Vec<ImagePart>)>,
@@ -53,11 +55,11 @@ impl GuestRam {
             Backing::Private => None,
             Backing::Shared => Some(create_memfd(length as u64)?),
         };
-        let base = match &memfd {
-            None => map_aligned(length)?,
-            Some(fd) => map_at(None, length, Some((fd.as_fd(), 0)), true)?,
+        let (base, front) = match &memfd {
+            None => map_with_front(length)?,
+            Some(fd) => (map_at(None, length, Some((fd.as_fd(), 0)), true)?, 0),
         };
-        let ram = Self { base, space, memfd, image: None };
+        let ram = Self { base, front, space, memfd, image: None };
         // SAFETY: the range is the mapping made above. Huge pages would make an idle guest's few
         // touched pages cost megabytes; the advice may fail harmlessly where there are none.
         unsafe { libc::madvise(ram.base.as_ptr().cast(), length, libc::MADV_NOHUGEPAGE) };
@@ -112,6 +114,15 @@ impl GuestRam {
     #[must_use]
     pub fn host_base(&self) -> u64 {
         self.base.as_ptr() as u64
+    }
+
+    /// The memory that lies where guest addresses 0 to [`RAM_START`] would be, with RAM behind it in one
+    /// range of host addresses: zeroed, and not the guest's. Only with [`Backing::Private`].
+    #[must_use]
+    pub fn front(&self) -> Option<NonNull<[u8]>> {
+        // SAFETY: `front` bytes before `base` belong to the same mapping.
+        let start = unsafe { self.base.sub(self.front) };
+        (self.front > 0).then(|| NonNull::slice_from_raw_parts(start, self.front))
     }
 
     /// The virtual registers, shared with the guest: everything in them is atomic.
@@ -172,9 +183,9 @@ impl GuestRam {
 impl Drop for GuestRam {
     fn drop(&mut self) {
         let length = (self.space.memory_size() - RAM_START) as usize;
-        // SAFETY: the mapping was made by `new` with this length, and nothing that borrows from
-        // `self` is left.
-        unsafe { unmap(self.base, length) };
+        // SAFETY: the mapping was made by `new` with this front and length, and nothing that borrows
+        // from `self` is left.
+        unsafe { unmap(self.base.sub(self.front), self.front + length) };
     }
 }
 
@@ -257,20 +268,35 @@ fn map_at(
     NonNull::new(mapped.cast()).ok_or(Error::Misuse("guest memory mapped at address 0"))
 }
 
-/// Maps anonymous memory at a multiple of what one page of the host's page tables covers, so that the
-/// few pages an idle guest uses, which lie together near its start, need one such page and not two.
-fn map_aligned(length: usize) -> std::result::Result<NonNull<u8>, Error> {
+/// Maps anonymous memory with [`RAM_START`] bytes of front, such that guest address 0 would lie at a
+/// multiple of what one page of the host's page tables covers: the few pages that a small guest and its
+/// monitor use lie together near the start, and need two such pages.
+fn map_with_front(length: usize) -> std::result::Result<(NonNull<u8>, usize), Error> {
     const COVERED: usize = 2 << 20;
-    let mapped = map_at(None, length + COVERED, None, false)?;
+    const FRONT: usize = RAM_START as usize;
+    let whole = FRONT + length;
+    let mapped = map_at(None, whole + COVERED, None, false)?;
     let before = mapped.align_offset(COVERED);
     // SAFETY: `before` is at most `COVERED`, so the aligned range and what is left around it lie inside
     // the mapping made above, which nobody else knows of.
-    unsafe {
-        let base = mapped.add(before);
+    let start = unsafe {
+        let start = mapped.add(before);
         unmap(mapped, before);
-        unmap(base.add(length), COVERED - before);
-        Ok(base)
+        unmap(start.add(whole), COVERED - before);
+        start
+    };
+    // SAFETY: as above; the front is mapped anew, this time with its memory reserved, since all of it
+    // may be used: it also shows as a mapping of its own.
+    let front = unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        libc::mmap(start.as_ptr().cast(), FRONT, protection, flags, -1, 0)
+    };
+    if front == libc::MAP_FAILED {
+        return Err(Error::last("map supervisor memory"));
     }
+    // SAFETY: the front ends where RAM begins, inside the mapping.
+    Ok((unsafe { start.add(FRONT) }, FRONT))
 }
 
 /// Unmaps whole pages, if there are any.
@@ -331,6 +357,17 @@ mod tests {
         let mut back = [0; 4];
         ram.read_slice(&mut back, GuestAddress(0x20_0000)).unwrap();
         assert_eq!(&back, b"code");
+    }
+
+    #[test]
+    fn private_memory_has_a_front_of_its_own() {
+        let ram = ram();
+        let front = ram.front().unwrap();
+        assert_eq!(front.len() as u64, RAM_START);
+        assert_eq!(front.cast::<u8>().as_ptr() as u64 + RAM_START, ram.host_base());
+        assert!(ram.read_slice(&mut [0], GuestAddress(RAM_START - 1)).is_err());
+        let space = AddressSpace::new(16 << 20).unwrap();
+        assert!(GuestRam::new(space, Backing::Shared).unwrap().front().is_none());
     }
 
     #[test]

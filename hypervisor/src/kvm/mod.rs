@@ -14,19 +14,12 @@ mod vcpu;
 
 use crate::{Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::RAM_START;
-use denali_arch::space::AddressSpace;
 use denali_arch::tables;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
-
-/// Addresses there are for supervisor memory: all below RAM.
-const RESERVED: usize = RAM_START as usize;
-
-const SUPERVISOR_SLOT: u32 = 0;
-const RAM_SLOT: u32 = 1;
 
 /// A virtual machine of the Denali profile under KVM.
 pub struct KvmVm {
@@ -38,7 +31,41 @@ pub struct KvmVm {
 /// All memory KVM may touch; it outlives every descriptor that refers to it.
 struct Memory {
     ram: Rc<GuestRam>,
-    supervisor: SupervisorPages,
+    /// Supervisor memory from guest address 0 on, in front of RAM.
+    supervisor: NonNull<[u8]>,
+}
+
+impl Memory {
+    /// Builds the processor's tables in front of `ram`.
+    fn new(ram: Rc<GuestRam>) -> Result<Self, Error> {
+        let front = ram.front().ok_or(Error::Misuse("KVM guests have private memory"))?;
+        // SAFETY: the front is writable memory that `ram` owns and nobody else looks at.
+        let memory = unsafe { &mut *front.as_ptr() };
+        let used = tables::build(ram.space(), memory)
+            .map_err(|_| Error::Misuse("the address space has too many regions"))?;
+        Ok(Self { ram, supervisor: NonNull::slice_from_raw_parts(front.cast(), used) })
+    }
+
+    /// Supervisor memory; only looked at while the vCPU is out, since entering it takes `&mut`.
+    fn supervisor(&self) -> &[u8] {
+        // SAFETY: `ram` owns this memory, and lives as long as `self`. The one vCPU that changes it runs
+        // only inside an ioctl of this very thread.
+        unsafe { self.supervisor.as_ref() }
+    }
+
+    /// Tells KVM of it: one slot for supervisor memory and RAM, as each slot costs six pages.
+    fn register(&self, vm: &VmFd) -> Result<(), Error> {
+        let slot = kvm_userspace_memory_region {
+            slot: 0,
+            guest_phys_addr: 0,
+            memory_size: self.ram.space().memory_size(),
+            userspace_addr: self.ram.host_base() - RAM_START,
+            flags: 0,
+        };
+        // SAFETY: front and RAM are one range that `self.ram` owns; it is shared with the vCPU, and so
+        // lives until no descriptor of this machine is left.
+        unsafe { vm.set_user_memory_region(slot) }.map_err(Error::host("register guest memory"))
+    }
 }
 
 impl KvmVm {
@@ -51,9 +78,8 @@ impl KvmVm {
         let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
         check_capabilities(&kvm)?;
         let vm = kvm.create_vm().map_err(Error::host("create the virtual machine"))?;
-        let supervisor = SupervisorPages::new(ram.space())?;
-        let memory = Rc::new(Memory { ram, supervisor });
-        register_memory(&vm, &memory)?;
+        let memory = Rc::new(Memory::new(ram)?);
+        memory.register(&vm)?;
         Ok(Self { vm, memory, has_vcpu: false })
     }
 }
@@ -84,68 +110,4 @@ fn check_capabilities(kvm: &Kvm) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn register_memory(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
-    let supervisor = kvm_userspace_memory_region {
-        slot: SUPERVISOR_SLOT,
-        guest_phys_addr: 0,
-        memory_size: memory.supervisor.used as u64,
-        userspace_addr: memory.supervisor.base.as_ptr() as u64,
-        flags: 0,
-    };
-    let ram = kvm_userspace_memory_region {
-        slot: RAM_SLOT,
-        guest_phys_addr: RAM_START,
-        memory_size: memory.ram.space().memory_size() - RAM_START,
-        userspace_addr: memory.ram.host_base(),
-        flags: 0,
-    };
-    for slot in [supervisor, ram] {
-        // SAFETY: both ranges are mappings that `memory` owns; it is shared with the vCPU, and so
-        // lives until no descriptor of this machine is left.
-        unsafe { vm.set_user_memory_region(slot) }.map_err(Error::host("register guest memory"))?;
-    }
-    Ok(())
-}
-
-/// Supervisor-only guest memory from address 0 on: anonymous pages of the monitor, of which those that
-/// hold something take memory.
-struct SupervisorPages {
-    base: NonNull<u8>,
-    used: usize,
-}
-
-impl SupervisorPages {
-    fn new(space: &AddressSpace) -> Result<Self, Error> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a fresh anonymous mapping at a place of the kernel's choice.
-        let mapped =
-            unsafe { libc::mmap(std::ptr::null_mut(), RESERVED, protection, flags, -1, 0) };
-        let base = NonNull::new(mapped.cast::<u8>())
-            .filter(|_| mapped != libc::MAP_FAILED)
-            .ok_or_else(|| Error::last("map supervisor memory"))?;
-        let mut pages = Self { base, used: RESERVED };
-        // SAFETY: the mapping is writable for its whole length, and nobody else knows of it yet.
-        let memory = unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), RESERVED) };
-        pages.used = tables::build(space, memory)
-            .map_err(|_| Error::Misuse("the address space has too many regions"))?;
-        Ok(pages)
-    }
-
-    /// The content; only looked at while the vCPU is out, since entering it takes `&mut`.
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable beyond this length and lives as long as `self`. The one
-        // vCPU that changes it runs only inside an ioctl of this very thread.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.used) }
-    }
-}
-
-impl Drop for SupervisorPages {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length; KVM holds no user reference to it
-        // once its descriptors are closed, and faults harmlessly should one still be open.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), RESERVED) };
-    }
 }

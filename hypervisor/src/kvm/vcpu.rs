@@ -63,7 +63,7 @@ impl KvmVcpu {
         let run = self.fd.get_kvm_run();
         // SAFETY: the exit reason is KVM_EXIT_IO, for which KVM fills this member of the union.
         let io = unsafe { run.__bindgen_anon_1.io };
-        if let Some(frame) = tables::exception_at(rip, self.memory.supervisor.bytes()) {
+        if let Some(frame) = tables::exception_at(rip, self.memory.supervisor()) {
             return self.decode_exception(&frame);
         }
         self.stopped = Stopped::InsideIo;
