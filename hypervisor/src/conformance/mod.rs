@@ -162,10 +162,11 @@ macro_rules! assemble {
 }
 pub(crate) use assemble;
 
-/// Makes one `#[test]` of each case, on the back end that the expression gives; `None` skips.
+/// Makes one `#[test]` of each case on the back end that the expression gives (`None` skips), with the
+/// attribute behind it, if there is one.
 macro_rules! conformance_tests {
-    ($backend:expr) => {
-        crate::conformance::conformance_tests! { @cases $backend;
+    ($backend:expr $(, #[$attribute:meta])?) => {
+        crate::conformance::conformance_tests! { @cases [$(#[$attribute])?] $backend;
             ports::out_of_every_width,
             ports::in_of_every_width,
             ports::port_instructions_change_nothing_else,
@@ -204,16 +205,18 @@ macro_rules! conformance_tests {
             control::many_guests_at_once,
         }
     };
-    (@cases $backend:expr; $($module:ident :: $name:ident,)+) => {
-        $(
+    (@cases $attributes:tt $backend:expr; $($module:ident :: $name:ident,)+) => {
+        $(crate::conformance::conformance_tests! { @case $attributes $backend; $module :: $name })+
+    };
+    (@case [$(#[$attribute:meta])?] $backend:expr; $module:ident :: $name:ident) => {
             #[test]
+            $(#[$attribute])?
             fn $name() {
                 let backend: Option<crate::conformance::Backend> = $backend;
                 if let Some(backend) = backend {
                     crate::conformance::$module::$name(&backend);
                 }
             }
-        )+
     };
 }
 pub(crate) use conformance_tests;

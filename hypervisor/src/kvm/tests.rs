@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-conformance_tests!(backend());
+conformance_tests!(backend(), #[cfg_attr(no_kvm, ignore = "no usable /dev/kvm")]);
 
 /// KVM, if this machine has one that this user may use.
 fn backend() -> Option<Backend> {
