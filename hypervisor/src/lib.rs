@@ -8,6 +8,7 @@
 mod conformance;
 mod error;
 mod exit;
+mod mapping;
 mod ram;
 mod registers;
 
@@ -17,7 +18,7 @@ pub mod process;
 pub use error::Error;
 pub use exit::PAGE_FAULT;
 pub use exit::{Exit, Fault, Width};
-pub use ram::{Backing, GuestRam, ImagePart};
+pub use ram::{Backing, ExportedRegion, GuestRam, ImagePart};
 pub use registers::{GPR_NAMES, Registers};
 
 /// A virtual machine: an address space in which a virtual CPU can run.

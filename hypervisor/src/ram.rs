@@ -1,11 +1,11 @@
 //! The memory of a guest as the monitor maps it, guarded by the guest's own address space.
 
 use crate::Error;
+use crate::mapping::{create_memfd, map_at, map_with_front, read_file, unmap};
 use denali_abi::layout::{RAM_START, VIRTUAL_REGISTERS};
 use denali_abi::registers::VirtualRegisters;
 use denali_arch::space::{Access, AddressSpace};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use vm_memory::guest_memory::{Error as AccessError, GuestMemorySliceIterator, Result};
 use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
@@ -15,8 +15,33 @@ use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions
 pub enum Backing {
     /// Anonymous memory of the monitor alone.
     Private,
-    /// A memfd, so that another process can map it too.
+    /// A memfd, so that the guest's own process can map it too; the image's parts stay in their file.
     Shared,
+    /// A memfd that holds all of RAM, parts of the image included, so that whoever is given it sees
+    /// what the guest sees: device back ends in processes of their own.
+    Exported,
+}
+
+impl Backing {
+    /// Whether there is memory in front of RAM, which KVM needs.
+    fn has_front(self) -> bool {
+        self != Self::Shared
+    }
+}
+
+/// Guest RAM as another process can map it: one range of guest addresses, and where it lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportedRegion<'a> {
+    /// First guest address.
+    pub guest_address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where the monitor has mapped `guest_address`.
+    pub host_address: u64,
+    /// The memfd; its size is sealed.
+    pub file: BorrowedFd<'a>,
+    /// Where `guest_address` lies in it.
+    pub offset: u64,
 }
 
 /// A part of the image that is mapped from its file, not copied.
@@ -40,6 +65,7 @@ pub struct GuestRam {
     /// Bytes mapped in front of `base`: [`RAM_START`] or none.
     front: usize,
     space: AddressSpace,
+    backing: Backing,
     memfd: Option<OwnedFd>,
     image: Option<(OwnedFd, Vec<ImagePart>)>,
 }
@@ -53,13 +79,15 @@ impl GuestRam {
         let length = (space.memory_size() - RAM_START) as usize;
         let memfd = match backing {
             Backing::Private => None,
-            Backing::Shared => Some(create_memfd(length as u64)?),
+            Backing::Shared | Backing::Exported => Some(create_memfd(length as u64)?),
         };
-        let (base, front) = match &memfd {
-            None => map_with_front(length)?,
-            Some(fd) => (map_at(None, length, Some((fd.as_fd(), 0)), true)?, 0),
+        let file = memfd.as_ref().map(AsFd::as_fd);
+        let (base, front) = if backing.has_front() {
+            map_with_front(length, file)?
+        } else {
+            (map_at(None, length, file.map(|file| (file, 0)), true)?, 0)
         };
-        let ram = Self { base, front, space, memfd, image: None };
+        let ram = Self { base, front, space, backing, memfd, image: None };
         // SAFETY: the range is the mapping made above. Huge pages would make an idle guest's few
         // touched pages cost megabytes; the advice may fail harmlessly where there are none.
         unsafe { libc::madvise(ram.base.as_ptr().cast(), length, libc::MADV_NOHUGEPAGE) };
@@ -67,7 +95,8 @@ impl GuestRam {
     }
 
     /// Maps page-aligned parts of the image's file copy-on-write over the RAM there, so that guests of
-    /// one image share its pages through the page cache. Called once, before the guest exists.
+    /// one image share its pages through the page cache; or copies them into [`Backing::Exported`] RAM.
+    /// Called once, before the guest exists.
     ///
     /// # Errors
     /// When the host refuses, or a part is not aligned or outside the memory.
@@ -86,9 +115,16 @@ impl GuestRam {
             }
             let at = self.pointer(part.start);
             let length = (part.end - part.start) as usize;
-            map_at(Some(at), length, Some((file.as_fd(), part.file_offset)), false)?;
+            if self.backing == Backing::Exported {
+                // SAFETY: the part was checked to lie inside RAM, which is mapped writable and to
+                // which no Rust reference exists.
+                unsafe { read_file(file.as_fd(), part.file_offset, at, length)? };
+            } else {
+                map_at(Some(at), length, Some((file.as_fd(), part.file_offset)), false)?;
+            }
         }
-        self.image = Some((file, parts));
+        let mapped = if self.backing == Backing::Exported { Vec::new() } else { parts };
+        self.image = Some((file, mapped));
         Ok(())
     }
 
@@ -98,10 +134,23 @@ impl GuestRam {
         &self.space
     }
 
-    /// The descriptor behind [`Backing::Shared`]; its offset 0 is [`RAM_START`].
+    /// The descriptor behind RAM that is not private; its offset 0 is [`RAM_START`].
     #[must_use]
     pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What a back end in another process maps; only with [`Backing::Exported`].
+    #[must_use]
+    pub fn exported(&self) -> Option<ExportedRegion<'_>> {
+        let file = self.memfd().filter(|_| self.backing == Backing::Exported)?;
+        Some(ExportedRegion {
+            guest_address: RAM_START,
+            size: self.space.memory_size() - RAM_START,
+            host_address: self.host_base(),
+            file,
+            offset: 0,
+        })
     }
 
     /// The image's file and what is mapped from it.
@@ -117,7 +166,7 @@ impl GuestRam {
     }
 
     /// The memory that lies where guest addresses 0 to [`RAM_START`] would be, with RAM behind it in one
-    /// range of host addresses: zeroed, and not the guest's. Only with [`Backing::Private`].
+    /// range of host addresses: zeroed, not the guest's, and in no memfd. Not with [`Backing::Shared`].
     #[must_use]
     pub fn front(&self) -> Option<NonNull<[u8]>> {
         // SAFETY: `front` bytes before `base` belong to the same mapping.
@@ -237,79 +286,6 @@ fn permissions(access: Access) -> Permissions {
     }
 }
 
-fn create_memfd(length: u64) -> std::result::Result<OwnedFd, Error> {
-    let fd = memfd_create("denali-ram", MFdFlags::MFD_CLOEXEC)
-        .map_err(Error::host("create guest memory"))?;
-    nix::unistd::ftruncate(&fd, length as i64).map_err(Error::host("size guest memory"))?;
-    Ok(fd)
-}
-
-/// Maps `length` bytes readable and writable: of a file shared or copy-on-write, or anonymous; at a
-/// place of the kernel's choice, or over memory that guest RAM already has mapped.
-fn map_at(
-    over: Option<NonNull<u8>>,
-    length: usize,
-    file: Option<(BorrowedFd<'_>, u64)>,
-    shared: bool,
-) -> std::result::Result<NonNull<u8>, Error> {
-    let mut flags = libc::MAP_NORESERVE;
-    flags |= if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
-    flags |= if over.is_some() { libc::MAP_FIXED } else { 0 };
-    flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
-    let (fd, offset) = file.map_or((-1, 0), |(fd, offset)| (fd.as_raw_fd(), offset));
-    let at = over.map_or(std::ptr::null_mut(), NonNull::as_ptr).cast();
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: without `over` the kernel chooses unused addresses; with it the caller has checked that
-    // the range lies inside guest RAM, to which no Rust reference exists.
-    let mapped = unsafe { libc::mmap(at, length, protection, flags, fd, offset as libc::off_t) };
-    if mapped == libc::MAP_FAILED {
-        return Err(Error::last("map guest memory"));
-    }
-    NonNull::new(mapped.cast()).ok_or(Error::Misuse("guest memory mapped at address 0"))
-}
-
-/// Maps anonymous memory with [`RAM_START`] bytes of front, such that guest address 0 would lie at a
-/// multiple of what one page of the host's page tables covers: the few pages that a small guest and its
-/// monitor use lie together near the start, and need two such pages.
-fn map_with_front(length: usize) -> std::result::Result<(NonNull<u8>, usize), Error> {
-    const COVERED: usize = 2 << 20;
-    const FRONT: usize = RAM_START as usize;
-    let whole = FRONT + length;
-    let mapped = map_at(None, whole + COVERED, None, false)?;
-    let before = mapped.align_offset(COVERED);
-    // SAFETY: `before` is at most `COVERED`, so the aligned range and what is left around it lie inside
-    // the mapping made above, which nobody else knows of.
-    let start = unsafe {
-        let start = mapped.add(before);
-        unmap(mapped, before);
-        unmap(start.add(whole), COVERED - before);
-        start
-    };
-    // SAFETY: as above; the front is mapped anew, this time with its memory reserved, since all of it
-    // may be used: it also shows as a mapping of its own.
-    let front = unsafe {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        libc::mmap(start.as_ptr().cast(), FRONT, protection, flags, -1, 0)
-    };
-    if front == libc::MAP_FAILED {
-        return Err(Error::last("map supervisor memory"));
-    }
-    // SAFETY: the front ends where RAM begins, inside the mapping.
-    Ok((unsafe { start.add(FRONT) }, FRONT))
-}
-
-/// Unmaps whole pages, if there are any.
-///
-/// # Safety
-/// The range belongs to a mapping of the caller's, and nothing refers to it.
-unsafe fn unmap(start: NonNull<u8>, length: usize) {
-    if length > 0 {
-        // SAFETY: as the caller promises.
-        unsafe { libc::munmap(start.as_ptr().cast(), length) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,11 +348,43 @@ mod tests {
 
     #[test]
     fn shared_memory_is_seen_through_its_descriptor() {
+        for backing in [Backing::Shared, Backing::Exported] {
+            let space = AddressSpace::new(16 << 20).unwrap();
+            let ram = GuestRam::new(space, backing).unwrap();
+            ram.load(RAM_START + 5, b"hello").unwrap();
+            let mut back = [0; 5];
+            nix::sys::uio::pread(ram.memfd().unwrap(), &mut back, 5).unwrap();
+            assert_eq!(&back, b"hello");
+        }
+    }
+
+    #[test]
+    fn exported_memory_holds_the_image_and_not_the_front() {
+        let file = create_memfd(0x3000).unwrap();
+        nix::sys::uio::pwrite(&file, b"read-only", 0x1000).unwrap();
+        let mut space = AddressSpace::new(16 << 20).unwrap();
+        space.set("text", 0x20_0000, 0x20_2000, Some(Access::ReadExecute)).unwrap();
+        let mut ram = GuestRam::new(space, Backing::Exported).unwrap();
+        let part = ImagePart { start: 0x20_0000, end: 0x20_2000, file_offset: 0x1000 };
+        ram.map_image(file, vec![part]).unwrap();
+        let region = ram.exported().unwrap();
+        assert_eq!(region.guest_address + region.size, 16 << 20);
+        assert_eq!((region.host_address, region.offset), (ram.host_base(), 0));
+        let size = nix::sys::stat::fstat(region.file).unwrap().st_size;
+        assert_eq!(size as u64, region.size, "the front is not in it");
+        let mut back = [0; 9];
+        nix::sys::uio::pread(region.file, &mut back, 0x10_0000).unwrap();
+        assert_eq!(&back, b"read-only");
+        assert_eq!(ram.image().unwrap().1, []);
+        assert!(ram.front().is_some());
+    }
+
+    #[test]
+    fn nobody_can_cut_memory_that_is_shared() {
         let space = AddressSpace::new(16 << 20).unwrap();
-        let ram = GuestRam::new(space, Backing::Shared).unwrap();
-        ram.load(RAM_START + 5, b"hello").unwrap();
-        let mut back = [0; 5];
-        nix::sys::uio::pread(ram.memfd().unwrap(), &mut back, 5).unwrap();
-        assert_eq!(&back, b"hello");
+        let ram = GuestRam::new(space, Backing::Exported).unwrap();
+        assert!(nix::unistd::ftruncate(ram.memfd().unwrap(), 4096).is_err());
+        let space = AddressSpace::new(16 << 20).unwrap();
+        assert!(GuestRam::new(space, Backing::Shared).unwrap().exported().is_none());
     }
 }

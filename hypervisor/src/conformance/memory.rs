@@ -65,6 +65,29 @@ pub fn memory_is_shared_with_the_monitor(backend: &Backend) {
     }
 }
 
+pub fn exported_memory_is_what_the_guest_sees(backend: &Backend) {
+    let code = assemble!(
+        "mov edx, 0xd03",
+        "5:",
+        "inc dword ptr [rdi]",
+        "mov eax, [rdi + 4]",
+        "out dx, eax",
+        "jmp 5b",
+    );
+    let mut guest = Guest::new(backend, code);
+    let ram = Rc::clone(&guest.ram);
+    let Some(region) = ram.exported() else { return };
+    let at = (DATA - region.guest_address + region.offset) as i64;
+    guest.change(|registers| registers.gpr[5] = DATA);
+    for round in 1..=5_u32 {
+        nix::sys::uio::pwrite(region.file, &(round * 7).to_le_bytes(), at + 4).unwrap();
+        assert_eq!(guest.run_to_out(), round * 7, "the guest sees what others write");
+        let mut count = [0; 4];
+        nix::sys::uio::pread(region.file, &mut count, at).unwrap();
+        assert_eq!(u32::from_le_bytes(count), round, "others see what the guest writes");
+    }
+}
+
 pub fn large_memory_is_reached_to_its_end(backend: &Backend) {
     let code = assemble!(
         "mov edx, 0xd03",

@@ -189,6 +189,7 @@ macro_rules! conformance_tests {
             memory::data_is_not_executable,
             memory::guards_have_no_access,
             memory::memory_is_shared_with_the_monitor,
+            memory::exported_memory_is_what_the_guest_sees,
             memory::large_memory_is_reached_to_its_end,
             state::a_guest_starts_with_the_entry_registers,
             state::extended_state_starts_clean,

@@ -38,7 +38,7 @@ struct Memory {
 impl Memory {
     /// Builds the processor's tables in front of `ram`.
     fn new(ram: Rc<GuestRam>) -> Result<Self, Error> {
-        let front = ram.front().ok_or(Error::Misuse("KVM guests have private memory"))?;
+        let front = ram.front().ok_or(Error::Misuse("KVM needs memory in front of RAM"))?;
         // SAFETY: the front is writable memory that `ram` owns and nobody else looks at.
         let memory = unsafe { &mut *front.as_ptr() };
         let used = tables::build(ram.space(), memory)

@@ -7,11 +7,21 @@ use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-conformance_tests!(backend(), #[cfg_attr(no_kvm, ignore = "no usable /dev/kvm")]);
+conformance_tests!(backend(Backing::Private), #[cfg_attr(no_kvm, ignore = "no usable /dev/kvm")]);
+
+/// The same with memory that other processes can map.
+mod exported {
+    use super::{Backing, backend, conformance_tests};
+
+    conformance_tests!(
+        backend(Backing::Exported),
+        #[cfg_attr(no_kvm, ignore = "no usable /dev/kvm")]
+    );
+}
 
 /// KVM, if this machine has one that this user may use.
-fn backend() -> Option<Backend> {
-    open().ok().map(|_| Backend { backing: Backing::Private, make })
+fn backend(backing: Backing) -> Option<Backend> {
+    open().ok().map(|_| Backend { backing, make })
 }
 
 fn open() -> io::Result<File> {

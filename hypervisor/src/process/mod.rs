@@ -58,7 +58,7 @@ impl ProcessVm {
     /// Everything is to be done on one thread: the child belongs to it, and ends with it.
     ///
     /// # Errors
-    /// When `ram` is not [`Backing::Shared`], or the host does not let the monitor fork or trace.
+    /// When `ram` is [`Backing::Private`], or the host does not let the monitor fork or trace.
     pub fn new(ram: Rc<GuestRam>) -> Result<Self, Error> {
         let spawned = Some(Spawned::new(&ram)?);
         Ok(Self { ram, spawned })

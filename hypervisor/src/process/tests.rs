@@ -18,6 +18,13 @@ const BACKEND: Backend = Backend {
 
 conformance_tests!(Some(BACKEND));
 
+/// The same with memory that other processes can map.
+mod exported {
+    use super::{BACKEND, Backend, Backing, conformance_tests};
+
+    conformance_tests!(Some(Backend { backing: Backing::Exported, ..BACKEND }));
+}
+
 /// The only child of this test's thread.
 fn child() -> libc::pid_t {
     // SAFETY: a plain system call.
