@@ -14,6 +14,12 @@ pub trait VirtioDevice<M: GuestMemory> {
     /// The feature bits of this kind of device; those of the transport and rings are added to them.
     fn features(&self) -> u64;
 
+    /// Which of the features of transport and rings (`VERSION_1`, `INDIRECT_DESC`, `EVENT_IDX`) the
+    /// device can do: all of them, unless it has others work on the rings.
+    fn ring_features(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Most entries of each queue, each a power of two; as many queues as there are numbers.
     fn queue_sizes(&self) -> &[u16];
 

@@ -117,7 +117,7 @@ impl<M: GuestMemory> Transport<M> {
     }
 
     fn offered(&self) -> u64 {
-        self.device.features() | TRANSPORT_FEATURES
+        self.device.features() | (TRANSPORT_FEATURES & self.device.ring_features())
     }
 
     fn selected(&self) -> Option<&QueueSetup> {
