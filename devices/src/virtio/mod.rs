@@ -6,7 +6,7 @@ mod queue;
 mod registers;
 mod transport;
 
-pub use chain::{Chain, Direction};
+pub use chain::{Chain, Direction, HostSlice, Part};
 pub use device::{Progress, VirtioDevice};
 pub use queue::{DeviceQueue, QueueError};
 pub use transport::Transport;

@@ -98,6 +98,47 @@ impl DeviceQueue {
         Ok(Self { queue, ready: true, event_idx, indirect, returned: false })
     }
 
+    /// A queue that someone else has set up and keeps between uses, such as a vhost-user back end, with
+    /// the features that were agreed on. Nothing is believed: every access to its rings is checked.
+    #[must_use]
+    pub fn from_queue(mut queue: Queue, features: u64) -> Self {
+        let event_idx = features & denali_abi::virtio::FEATURE_EVENT_IDX != 0;
+        let indirect = features & denali_abi::virtio::FEATURE_INDIRECT_DESC != 0;
+        queue.set_event_idx(event_idx);
+        let ready = queue.ready() && queue.size() > 0;
+        Self { queue, ready, event_idx, indirect, returned: false }
+    }
+
+    /// The queue as its keeper wants it back, with the positions reached.
+    #[must_use]
+    pub fn into_queue(self) -> Queue {
+        self.queue
+    }
+
+    /// Entries; 0 where the driver does not use the queue.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        if self.ready { self.queue.size() } else { 0 }
+    }
+
+    /// Guest addresses of the descriptor table, the available ring and the used ring.
+    #[must_use]
+    pub fn addresses(&self) -> [u64; 3] {
+        [self.queue.desc_table(), self.queue.avail_ring(), self.queue.used_ring()]
+    }
+
+    /// Where in the available ring the next chain is taken from, modulo 65,536.
+    #[must_use]
+    pub fn next_available(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Where in the used ring the next chain is returned, modulo 65,536.
+    #[must_use]
+    pub fn next_used(&self) -> u16 {
+        self.queue.next_used()
+    }
+
     /// The driver uses this queue.
     #[must_use]
     pub fn ready(&self) -> bool {
