@@ -4,7 +4,7 @@ use crate::arguments::CheckArguments;
 use crate::findings::Findings;
 use crate::output::{Failure, Format, print, print_json};
 use crate::run::built_in;
-use denali_abi::boot::{KIND_NET, kind_name};
+use denali_abi::boot::{KIND_BLOCK, KIND_CONSOLE, KIND_ENTROPY, KIND_NET, kind_name};
 use denali_abi::status;
 use denali_arch::image::Image;
 use denali_config::{Document, Guest, HypervisorChoice};
@@ -53,9 +53,7 @@ fn check_image(
         let origin = document.origin("memory");
         Failure::new(status::BAD_CONFIG, format_args!("{origin}: memory: image {place}: {error}"))
     })?;
-    let attached: Vec<(u32, &str)> =
-        guest.net.iter().map(|net| (KIND_NET, net.name.as_str())).collect();
-    match image.missing_devices(&attached).first() {
+    match image.missing_devices(&attached(guest)).first() {
         None => Ok(image),
         Some(device) => {
             let kind = kind_name(device.kind);
@@ -72,6 +70,15 @@ fn check_image(
             ))
         }
     }
+}
+
+/// Kinds and names of the guest's devices.
+fn attached(guest: &Guest) -> Vec<(u32, &str)> {
+    let net = guest.net.iter().map(|net| (KIND_NET, net.name.as_str()));
+    let block = guest.block.iter().map(|block| (KIND_BLOCK, block.name.as_str()));
+    let console = guest.console.iter().map(|console| (KIND_CONSOLE, console.name.as_str()));
+    let entropy = guest.entropy.iter().map(|entropy| (KIND_ENTROPY, entropy.name.as_str()));
+    net.chain(block).chain(console).chain(entropy).collect()
 }
 
 /// What would run the guest.

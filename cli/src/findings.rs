@@ -1,10 +1,11 @@
 //! What `denali check` found out about a guest, as a table and as JSON.
 
+use crate::devices;
 use crate::table::Table;
 use denali_abi::boot::kind_name;
 use denali_arch::image::Image;
 use denali_arch::space::Access;
-use denali_config::{Guest, MemorySize, Net};
+use denali_config::{Guest, MemorySize};
 use serde_json::{Value, json};
 
 /// A guest that would run.
@@ -47,9 +48,7 @@ impl Findings<'_> {
             table.row(["arguments", &format!("{:?}", self.guest.arguments)]);
         }
         table.row(["hypervisor", self.hypervisor]);
-        for (number, net) in self.guest.net.iter().enumerate() {
-            describe_net(&mut table, number, net);
-        }
+        devices::describe(&mut table, self.guest);
         table
     }
 
@@ -77,43 +76,16 @@ impl Findings<'_> {
             "memory_size": self.guest.memory_size,
             "arguments": self.guest.arguments,
             "hypervisor": self.hypervisor,
-            "net": self.guest.net.iter().map(net_json).collect::<Vec<Value>>(),
+            "net": devices::net_json(&self.guest.net),
+            "block": devices::block_json(&self.guest.block),
+            "console": devices::console_json(&self.guest.console),
+            "entropy": devices::entropy_json(&self.guest.entropy),
         })
     }
 
     fn image_kib(&self) -> usize {
         self.image_bytes.div_ceil(1024)
     }
-}
-
-fn describe_net(table: &mut Table, number: usize, net: &Net) {
-    table.row([
-        format!("net {number}"),
-        format!(
-            "{}: {}, {} by {}, MTU {}, at most {} connections",
-            net.name, net.mac, net.address, net.gateway, net.mtu, net.max_connections
-        ),
-    ]);
-    for port in &net.publish {
-        table.row([String::new(), format!("{} leads to port {}", port.host, port.guest_port)]);
-    }
-}
-
-fn net_json(net: &Net) -> Value {
-    let publish: Vec<Value> = net
-        .publish
-        .iter()
-        .map(|port| json!({"host": port.host.to_string(), "guest_port": port.guest_port}))
-        .collect();
-    json!({
-        "name": net.name,
-        "mac": net.mac.to_string(),
-        "mtu": net.mtu,
-        "address": net.address.to_string(),
-        "gateway": net.gateway.to_string(),
-        "publish": publish,
-        "max_connections": net.max_connections,
-    })
 }
 
 fn segment_json(segment: &denali_arch::image::Segment) -> Value {

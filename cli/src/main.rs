@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod devices;
 mod findings;
 mod output;
 mod run;

@@ -2,8 +2,8 @@
 
 use crate::decode::decode;
 use crate::error::{ConfigError, FieldError, quoted};
-use crate::guest::GuestConfig;
 use crate::resolve::{Guest, resolve};
+use crate::written::GuestConfig;
 use crate::{json, set};
 use serde_json::{Value, json};
 use std::fs::File;

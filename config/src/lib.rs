@@ -8,17 +8,25 @@
 mod decode;
 mod document;
 mod error;
-mod guest;
 mod json;
 mod resolve;
 mod set;
 mod values;
+mod written;
 
 pub use document::Document;
 pub use error::ConfigError;
-pub use guest::{BackendConfig, GuestConfig, HypervisorChoice, NetConfig, UserBackendConfig};
-pub use resolve::{Guest, Image, Net};
-pub use values::{Address, MacAddress, MemorySize, Publish, Subnet};
+pub use resolve::{
+    Block, BlockBackend, Bucket, Console, ConsoleBackend, EgressRule, Entropy, Guest, Image, Limit,
+    Net, NetBackend, UserBackend,
+};
+pub use values::{Address, Destination, MacAddress, MemorySize, Ports, Publish, Resolver, Subnet};
+pub use written::{
+    BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
+    ConsoleFilesConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo, GuestConfig,
+    HypervisorChoice, LimitConfig, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig,
+    Protocol, UserBackendConfig,
+};
 
 /// The JSON Schema of a configuration file.
 #[cfg(feature = "schema")]

@@ -53,8 +53,8 @@ fn unknown_fields_at_every_level_have_their_full_path() {
             "net[0].backend.user.publsh: unknown field (did you mean \"publish\"?)",
         ),
         (
-            r#"{"image": "web", "net": [{"backend": {"tap": {}}}]}"#.to_owned(),
-            "net[0].backend: \"tap\" is not \"user\"",
+            r#"{"image": "web", "net": [{"backend": {"tup": {}}}]}"#.to_owned(),
+            "net[0].backend: \"tup\" is not \"user\" or \"tap\" or \"vhost-user\" or \"socket\" (did you mean",
         ),
         (r#"{"image": "web", "a b\n": 1}"#.to_owned(), "\"a b\\n\": unknown field"),
     ] {
@@ -83,7 +83,7 @@ fn wrong_types_and_missing_fields_are_named() {
         ),
         (
             r#"{"image": "web", "net": [{"backend": {}}]}"#.to_owned(),
-            "net[0].backend: an object where one of user is wanted",
+            "net[0].backend: an object where one of user, tap, vhost-user, socket is wanted",
         ),
     ] {
         assert_refused(&text, expected);
@@ -148,7 +148,10 @@ fn devices_may_not_share_names_or_addresses() {
         "net[1].mac: 02:00:00:00:00:01 is taken",
     );
     let many = vec![device(""); 63].join(",");
-    assert_refused(&format!(r#"{{"image": "web", "net": [{many}]}}"#), "net: has 63 devices");
+    assert_refused(
+        &format!(r#"{{"image": "web", "net": [{many}]}}"#),
+        "net: makes 63 devices in all",
+    );
 }
 
 #[test]
@@ -164,9 +167,13 @@ fn defaults_are_filled_in() {
     assert_eq!(first.mac.to_string(), "02:00:00:00:00:01");
     assert_eq!(second.address.to_string(), "10.0.3.15/24");
     assert_eq!(first.gateway.to_string(), "10.0.2.2");
-    assert_eq!((first.mtu, first.max_connections), (1500, 512));
-    assert_eq!(first.publish[0].to_string(), "[::1]:8080:80");
-    assert_eq!(first.publish[1].to_string(), "127.0.0.1:0:81");
+    let denali_config::NetBackend::User(user) = &first.backend else {
+        panic!("{:?}", first.backend)
+    };
+    assert_eq!((first.mtu, user.max_connections), (1500, 512));
+    assert_eq!(user.publish[0].to_string(), "[::1]:8080:80");
+    assert_eq!(user.publish[1].to_string(), "127.0.0.1:0:81");
+    assert!(user.egress.is_empty(), "nothing leads out by default");
 }
 
 #[test]
@@ -182,4 +189,109 @@ fn a_value_from_the_command_line_is_blamed_on_the_command_line() {
     assert!(error.starts_with("--publish x: net[0].backend.user.publish[1]: \"x\""), "{error}");
     let error = document.set("memory.size=1").unwrap_err().to_string();
     assert!(error.starts_with("--set memory.size=1: memory is a single value"), "{error}");
+}
+
+/// A configuration with one block device whose fields are `fields`.
+fn with_block(fields: &str) -> String {
+    format!(r#"{{"image": "web", "block": [{{{fields}}}]}}"#)
+}
+
+/// A configuration with one egress rule whose fields are `fields`.
+fn with_egress(fields: &str) -> String {
+    format!(
+        r#"{{"image": "web", "net": [{{"backend": {{"user": {{"egress": [{{{fields}}}]}}}}}}]}}"#
+    )
+}
+
+#[test]
+fn block_devices_are_checked() {
+    let file = r#""backend": {"file": {"path": "a.img"}}"#;
+    for (fields, expected) in [
+        ("", "block[0].backend: is missing"),
+        (r#""backend": {"file": {}}"#, "block[0].backend.file.path: is missing"),
+        (r#""backend": {"file": {"path": ""}}"#, "block[0].backend.file.path: is not a path"),
+        (
+            r#""backend": {"file": {"path": "a", "io": "aio"}}"#,
+            "block[0].backend.file.io: \"aio\" is not \"auto\" or \"io_uring\" or \"sync\"",
+        ),
+        (
+            r#""backend": {"vhost-user": "s"}, "rate_limit": {}"#,
+            "block[0].rate_limit: is for the vhost-user back end to apply",
+        ),
+        (
+            r#""backend": {"vhost-user": "s"}, "read_only": true"#,
+            "block[0].read_only: is for the vhost-user back end",
+        ),
+        (&format!(r#""name": "a b", {file}"#), "block[0].name: \"a b\" is not a name"),
+        (
+            &format!(r#"{file}, "rate_limit": {{"ops": {{"size": 0, "refill_time": 5}}}}"#),
+            "block[0].rate_limit.ops.size: is 0",
+        ),
+        (
+            &format!(
+                r#"{file}, "rate_limit": {{"bandwidth": {{"size": "1MiB", "refill_time": 0}}}}"#
+            ),
+            "block[0].rate_limit.bandwidth.refill_time: 0 is out of range",
+        ),
+    ] {
+        assert_refused(&with_block(fields), expected);
+    }
+    let long = format!(r#""backend": {{"vhost-user": "/{}"}}"#, "x".repeat(120));
+    assert_refused(&with_block(&long), "block[0].backend.vhost-user: has 121 bytes");
+}
+
+#[test]
+fn egress_rules_are_checked() {
+    for (fields, expected) in [
+        ("", "egress[0].to: is missing"),
+        (
+            r#""to": "10.0.0.1/8""#,
+            "to: \"10.0.0.1/8\" does not start at the range's first address; write \"10.0.0.0/8\"",
+        ),
+        (r#""to": "10.0.0.0/33""#, "has a prefix length that is not 0 to 32"),
+        (r#""to": "-x.example""#, "is not an address range or a name"),
+        (r#""to": "1.2.3""#, "is not an address range or a name"),
+        (r#""to": "host", "ports": 0"#, "ports: 0 is not a port"),
+        (r#""to": "host", "ports": []"#, "ports: names no port"),
+        (r#""to": "host", "ports": ["9-1"]"#, "ports[0]: \"9-1\" is not a port or a range"),
+        (r#""to": "host", "protocol": "icmp""#, "protocol: \"icmp\" is not \"tcp\" or \"udp\""),
+    ] {
+        assert_refused(&with_egress(fields), expected);
+    }
+    let unasked = r#"{"image": "web", "net": [{"backend": {"user": {"resolver": "192.0.2.1"}}}]}"#;
+    assert_refused(unasked, "net[0].backend.user.resolver: is never asked");
+}
+
+#[test]
+fn names_and_numbers_are_shared_by_all_kinds_of_devices() {
+    let devices = |count: usize, item: &str| vec![item; count].join(", ");
+    let consoles = devices(2, r#"{"backend": "terminal"}"#);
+    assert_refused(
+        &format!(r#"{{"image": "web", "console": [{consoles}]}}"#),
+        "console[1].backend: the terminal is taken by an entry before it",
+    );
+    assert_refused(
+        r#"{"image": "web", "entropy": [{"name": "x"}], "console": [{"name": "x", "backend": "terminal"}]}"#,
+        "entropy[0].name: x is taken by an entry before it",
+    );
+    let (nets, entropy) = (devices(60, r#"{"backend": {"user": {}}}"#), devices(3, "{}"));
+    assert_refused(
+        &format!(r#"{{"image": "web", "net": [{nets}], "entropy": [{entropy}]}}"#),
+        "entropy: makes 63 devices in all; at most 62 are possible",
+    );
+}
+
+#[test]
+fn taps_are_named_as_the_host_names_interfaces() {
+    for (name, expected) in [
+        ("", "net[0].backend.tap: \"\" is not the name of a network interface"),
+        ("a/b", "is not the name of a network interface"),
+        ("sixteen-letters-", "is not the name of a network interface"),
+    ] {
+        let text = format!(r#"{{"image": "web", "net": [{{"backend": {{"tap": "{name}"}}}}]}}"#);
+        assert_refused(&text, expected);
+    }
+    let twice =
+        r#"{"image": "web", "net": [{"backend": {"tap": "t"}}, {"backend": {"tap": "t"}}]}"#;
+    assert_refused(twice, "net[1].backend.tap: t is taken by an entry before it");
 }

@@ -1,8 +1,11 @@
 //! Properties of every configuration: nothing panics, and what is valid survives a round trip.
 
 use denali_config::{
-    Address, BackendConfig, Document, GuestConfig, HypervisorChoice, MacAddress, MemorySize,
-    NetConfig, Publish, Subnet, UserBackendConfig,
+    Address, BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
+    ConsoleFilesConfig, Document, EgressConfig, EntropyConfig, FileBackendConfig, FileIo,
+    GuestConfig, HypervisorChoice, LimitConfig, MacAddress, MemorySize, NetBackendConfig,
+    NetConfig, NetLimitConfig, OperationsConfig, Ports, Protocol, Publish, Subnet,
+    UserBackendConfig,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -18,6 +21,14 @@ fn json() -> impl Strategy<Value = Value> {
         Just("backend".to_owned()),
         Just("user".to_owned()),
         Just("publish".to_owned()),
+        Just("egress".to_owned()),
+        Just("to".to_owned()),
+        Just("ports".to_owned()),
+        Just("block".to_owned()),
+        Just("file".to_owned()),
+        Just("console".to_owned()),
+        Just("entropy".to_owned()),
+        Just("rate_limit".to_owned()),
         Just("mac".to_owned()),
         Just("address".to_owned()),
         ".{0,8}",
@@ -56,6 +67,89 @@ fn subnet() -> impl Strategy<Value = Subnet> {
     })
 }
 
+fn limit() -> impl Strategy<Value = LimitConfig> {
+    let bucket = option::of((any::<u64>(), any::<u64>(), any::<u64>()));
+    (bucket.clone(), bucket).prop_map(|(bandwidth, ops)| LimitConfig {
+        bandwidth: bandwidth.map(|(size, burst, refill_time)| BandwidthConfig {
+            size: MemorySize(size),
+            one_time_burst: MemorySize(burst),
+            refill_time,
+        }),
+        ops: ops.map(|(size, one_time_burst, refill_time)| OperationsConfig {
+            size,
+            one_time_burst,
+            refill_time,
+        }),
+    })
+}
+
+fn egress() -> impl Strategy<Value = EgressConfig> {
+    let to = prop_oneof![
+        Just("host".to_owned()),
+        "[a-z]{1,9}(\\.[a-z]{2,3}){1,2}",
+        "\\*\\.[a-z]{1,9}\\.[a-z]{2,3}",
+        any::<u32>().prop_map(|bits| Ipv4Addr::from(bits).to_string()),
+        any::<u8>().prop_map(|byte| format!("{byte}.0.0.0/8")),
+    ];
+    let range = (1..=u16::MAX).prop_flat_map(|first| (Just(first), first..=u16::MAX));
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    (to, vec(range, 1..4), protocol).prop_map(|(to, ports, protocol)| EgressConfig {
+        to: to.parse().unwrap(),
+        ports: Ports(ports),
+        protocol,
+    })
+}
+
+fn net_backend() -> impl Strategy<Value = NetBackendConfig> {
+    let user = (vec(publish(), 0..4), any::<u64>(), vec(egress(), 0..3)).prop_map(
+        |(publish, max_connections, egress)| {
+            let resolver = (max_connections % 2 == 0).then(|| "192.0.2.53".parse().unwrap());
+            let user = UserBackendConfig { publish, max_connections, egress, resolver };
+            NetBackendConfig::User(user)
+        },
+    );
+    prop_oneof![
+        user,
+        ".{0,9}".prop_map(NetBackendConfig::Tap),
+        ".{0,9}".prop_map(NetBackendConfig::VhostUser),
+        ".{0,9}".prop_map(NetBackendConfig::Socket),
+    ]
+}
+
+fn block() -> impl Strategy<Value = BlockConfig> {
+    let io = prop_oneof![Just(FileIo::Auto), Just(FileIo::IoUring), Just(FileIo::Sync)];
+    let file = (".{0,9}", any::<bool>(), io).prop_map(|(path, direct, io)| {
+        BlockBackendConfig::File(FileBackendConfig { path, direct, io })
+    });
+    let backend = prop_oneof![file, ".{0,9}".prop_map(BlockBackendConfig::VhostUser)];
+    (option::of("[a-z0-9]{1,24}"), any::<bool>(), option::of(limit()), backend).prop_map(
+        |(name, read_only, rate_limit, backend)| BlockConfig {
+            name,
+            read_only,
+            rate_limit,
+            backend,
+        },
+    )
+}
+
+fn console() -> impl Strategy<Value = ConsoleConfig> {
+    let files = (option::of(".{0,9}"), option::of(".{0,9}")).prop_map(|(input, output)| {
+        ConsoleBackendConfig::File(ConsoleFilesConfig { input, output })
+    });
+    let backend = prop_oneof![
+        Just(ConsoleBackendConfig::Terminal),
+        files,
+        ".{0,9}".prop_map(ConsoleBackendConfig::Socket),
+    ];
+    (option::of("[a-z0-9]{1,24}"), backend)
+        .prop_map(|(name, backend)| ConsoleConfig { name, backend })
+}
+
+fn entropy() -> impl Strategy<Value = EntropyConfig> {
+    (option::of("[a-z0-9]{1,24}"), option::of(limit()))
+        .prop_map(|(name, rate_limit)| EntropyConfig { name, rate_limit })
+}
+
 fn net() -> impl Strategy<Value = NetConfig> {
     (
         option::of("[a-z0-9]{1,24}"),
@@ -63,16 +157,17 @@ fn net() -> impl Strategy<Value = NetConfig> {
         any::<u64>(),
         option::of(subnet()),
         option::of(any::<u32>().prop_map(|bits| Address(Ipv4Addr::from(bits)))),
-        vec(publish(), 0..4),
-        any::<u64>(),
+        option::of((option::of(limit()), option::of(limit()))),
+        net_backend(),
     )
-        .prop_map(|(name, mac, mtu, address, gateway, publish, max_connections)| NetConfig {
+        .prop_map(|(name, mac, mtu, address, gateway, limits, backend)| NetConfig {
             name,
             mac,
             mtu,
             address,
             gateway,
-            backend: BackendConfig::User(UserBackendConfig { publish, max_connections }),
+            rate_limit: limits.map(|(receive, transmit)| NetLimitConfig { receive, transmit }),
+            backend,
         })
 }
 
@@ -82,14 +177,19 @@ fn config() -> impl Strategy<Value = GuestConfig> {
         Just(HypervisorChoice::Kvm),
         Just(HypervisorChoice::Process),
     ];
-    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, vec(net(), 0..3)).prop_map(
-        |(name, image, memory, args, hypervisor, net)| GuestConfig {
+    let devices =
+        (vec(net(), 0..3), vec(block(), 0..3), vec(console(), 0..3), vec(entropy(), 0..2));
+    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, devices).prop_map(
+        |(name, image, memory, args, hypervisor, (net, block, console, entropy))| GuestConfig {
             name,
             image,
             memory: MemorySize(memory),
             args,
             hypervisor,
             net,
+            block,
+            console,
+            entropy,
         },
     )
 }

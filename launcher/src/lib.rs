@@ -7,6 +7,7 @@
 //! program as a child instead. Either way the monitor has the standard streams and the descriptors
 //! named in its [`spec::MachineSpec`], and nothing else: no environment, no other descriptor.
 
+mod devices;
 mod error;
 mod hypervisor;
 mod image;

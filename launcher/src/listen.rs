@@ -1,5 +1,6 @@
 //! Listening sockets for published ports.
 
+use crate::devices::Place;
 use crate::error::LaunchError;
 use denali_config::Publish;
 use nix::errno::Errno;
@@ -14,16 +15,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const BACKLOG: i32 = 4096;
 
 /// A listening, non-blocking socket at the host's address of `publish`, and its true address: where
-/// the port is 0, the host chooses one. `field` and `origin` are for messages.
+/// the port is 0, the host chooses one.
 pub(crate) fn open(
     publish: &Publish,
-    field: &str,
-    origin: &str,
+    place: &Place<'_>,
 ) -> Result<(OwnedFd, SocketAddr), LaunchError> {
-    attempt(publish.host).map_err(|error| {
-        let why = explain(publish, error);
-        LaunchError::Host(format!("{origin}: {field}: {why}"))
-    })
+    attempt(publish.host).map_err(|error| place.unavailable(explain(publish, error)))
 }
 
 fn attempt(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Errno> {
@@ -77,12 +74,17 @@ fn explain(publish: &Publish, error: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use denali_config::Document;
     use std::net::{TcpListener, TcpStream};
+
+    fn document() -> Document {
+        Document::parse(b"{}", "vm.json", "".into()).unwrap()
+    }
 
     #[test]
     fn a_free_port_is_taken_and_accepts() {
         let publish: Publish = "0:80".parse().unwrap();
-        let (listener, address) = open(&publish, "f", "vm.json").unwrap();
+        let (listener, address) = open(&publish, &Place::new(&document(), "f".into())).unwrap();
         assert_ne!(address.port(), 0);
         let listener = TcpListener::from(listener);
         let nothing_yet = listener.accept().unwrap_err();
@@ -95,7 +97,9 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let publish: Publish = format!("{port}:80").parse().unwrap();
-        let error = open(&publish, "net[0].backend.user.publish[0]", "vm.json").unwrap_err();
+        let error =
+            open(&publish, &Place::new(&document(), "net[0].backend.user.publish[0]".into()))
+                .unwrap_err();
         let expected =
             format!("vm.json: net[0].backend.user.publish[0]: port {port} of 127.0.0.1 is in use");
         assert!(error.to_string().starts_with(&expected), "{error}");
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn an_address_of_another_host_is_refused() {
         let publish: Publish = "192.0.2.1:0:80".parse().unwrap();
-        let error = open(&publish, "f", "vm.json").unwrap_err().to_string();
+        let error = open(&publish, &Place::new(&document(), "f".into())).unwrap_err().to_string();
         assert!(error.contains("this host has no address 192.0.2.1"), "{error}");
     }
 }

@@ -3,9 +3,9 @@
 use crate::error::LaunchError;
 use crate::hypervisor::{Chosen, choose};
 use crate::image::SealedImage;
-use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, NetSpec, OutputSpec, PublishSpec};
-use crate::{image, listen, sealed};
-use denali_config::{Document, Guest, Net};
+use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, OutputSpec};
+use crate::{devices, image, sealed};
+use denali_config::{Document, Guest};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::net::SocketAddr;
@@ -57,10 +57,7 @@ impl Launch {
         let mut opened = Opened::default();
         let image = ImageSpec { file: opened.keep(image), name: image_name };
         let hypervisor = opened.hypervisor(&guest, document)?;
-        let mut net = Vec::with_capacity(guest.net.len());
-        for (device, config) in guest.net.iter().enumerate() {
-            net.push(opened.network(device, config, document)?);
-        }
+        let devices = devices::open(&guest, document, &mut opened)?;
         let report = match settings.report {
             Some(path) => Some(opened.report(path)?),
             None => None,
@@ -71,7 +68,11 @@ impl Launch {
             memory_size: guest.memory_size,
             image,
             arguments: guest.arguments,
-            net,
+            net: devices.net,
+            block: devices.block,
+            console: devices.console,
+            entropy: devices.entropy,
+            broker: devices.broker,
             output: settings.output,
             report,
         };
@@ -104,7 +105,7 @@ impl Launch {
 
 /// What has been opened so far.
 #[derive(Default)]
-struct Opened {
+pub(crate) struct Opened {
     descriptors: Vec<OwnedFd>,
     published: Vec<Published>,
     notices: Vec<String>,
@@ -112,7 +113,7 @@ struct Opened {
 
 impl Opened {
     /// Keeps the descriptor open and returns its number.
-    fn keep(&mut self, descriptor: OwnedFd) -> RawFd {
+    pub(crate) fn keep(&mut self, descriptor: OwnedFd) -> RawFd {
         let number = descriptor.as_raw_fd();
         self.descriptors.push(descriptor);
         number
@@ -137,30 +138,9 @@ impl Opened {
         }
     }
 
-    fn network(
-        &mut self,
-        device: usize,
-        net: &Net,
-        document: &Document,
-    ) -> Result<NetSpec, LaunchError> {
-        let mut publish = Vec::with_capacity(net.publish.len());
-        for (index, port) in net.publish.iter().enumerate() {
-            let field = format!("net[{device}].backend.user.publish[{index}]");
-            let (listener, host) = listen::open(port, &field, document.origin(&field))?;
-            self.published.push(Published { host, device, guest_port: port.guest_port });
-            publish
-                .push(PublishSpec { listener: self.keep(listener), guest_port: port.guest_port });
-        }
-        Ok(NetSpec {
-            name: net.name.clone(),
-            mac: net.mac.0,
-            mtu: net.mtu,
-            address: net.address.address,
-            prefix_len: net.address.prefix_len,
-            gateway: net.gateway,
-            publish,
-            max_connections: net.max_connections,
-        })
+    /// Remembers a published port that is open.
+    pub(crate) fn published(&mut self, port: Published) {
+        self.published.push(port);
     }
 
     fn report(&mut self, path: &Path) -> Result<RawFd, LaunchError> {

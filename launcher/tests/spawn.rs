@@ -1,7 +1,7 @@
 //! What a monitor inherits: its descriptors, its standard streams, and nothing else.
 
 use denali_config::Document;
-use denali_launcher::spec::{HypervisorSpec, MachineSpec, OutputSpec};
+use denali_launcher::spec::{HypervisorSpec, MachineSpec, NetBackendSpec, OutputSpec};
 use denali_launcher::{Launch, SealedImage, Settings, Streams};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
@@ -63,7 +63,8 @@ fn the_monitor_reads_its_machine_from_the_descriptor_it_is_given() {
     assert_eq!(spec, expected);
     assert_eq!(spec.hypervisor, HypervisorSpec::Process);
     assert_eq!((spec.name.as_str(), spec.arguments.as_str()), ("tiny", "a b"));
-    assert_eq!(spec.net[0].publish.len(), 2);
+    let NetBackendSpec::User(user) = &spec.net[0].backend else { panic!("{:?}", spec.net) };
+    assert_eq!(user.publish.len(), 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The end of a guest: its report, its last event, and the monitor's exit status.
 
+use crate::devices::DeviceCounters;
 use crate::output::Output;
 use crate::report::Counters;
 use crate::report::CrashReport;
@@ -8,7 +9,6 @@ use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, MONITOR_FAILED};
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Runs the guest that `spec` describes, and ends the process with the exit status that
 /// `docs/exit-codes.md` gives for how it went. A guest that cannot be run is told of in one line.
@@ -70,7 +70,7 @@ pub(crate) struct Ended {
     /// What was counted meanwhile.
     pub counters: Counters,
     /// Counters of each device, by the device's name.
-    pub devices: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    pub devices: DeviceCounters,
 }
 
 /// The first event of a guest, just before its first instruction.

@@ -2,36 +2,36 @@
 
 use crate::events::Events;
 use crate::start::inherited;
-use denali_devices::Interrupt;
 use denali_devices::net::{Checksum, Frame, NetBackend, NetConfig, NetDevice};
 use denali_devices::virtio::VirtioDevice;
 use denali_hypervisor::GuestRam;
-use denali_interrupts::Line;
-use denali_launcher::spec::NetSpec;
+use denali_launcher::spec::{NetBackendSpec, NetSpec, UserSpec};
 use denali_usernet::{Config, Gateway};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-
-/// The line of one device, as the devices crate sees it.
-pub(crate) struct DeviceLine(pub(crate) Line);
-
-impl Interrupt for DeviceLine {
-    fn raise(&self) {
-        self.0.raise();
-    }
-}
 
 /// Makes the network card that `spec` describes, woken through `events`.
 pub(crate) fn create(
     spec: &NetSpec,
     events: &Events,
 ) -> io::Result<Box<dyn VirtioDevice<GuestRam>>> {
+    match &spec.backend {
+        NetBackendSpec::User(user) => create_user(spec, user, events),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn create_user(
+    spec: &NetSpec,
+    user: &UserSpec,
+    events: &Events,
+) -> io::Result<Box<dyn VirtioDevice<GuestRam>>> {
     let guest = (spec.mac, spec.address);
     let mut config = Config::new(guest, (gateway_mac(spec.mac), spec.gateway), spec.prefix_len);
     config.mtu = spec.mtu;
-    config.max_connections = spec.max_connections;
-    let listeners = spec
+    config.max_connections = user.max_connections;
+    let listeners = user
         .publish
         .iter()
         .map(|publish| (TcpListener::from(inherited(publish.listener)), publish.guest_port));

@@ -2,29 +2,26 @@
 
 use crate::end::{Ended, Ending, Started, exit_now, terminated_status};
 use crate::events::Events;
-use crate::guest::{self, ImageFile, padded_name};
+use crate::guest::{self, ImageFile};
 use crate::machine::GuestMachine;
 use crate::output::Output;
 use crate::report::{Counters, CrashReport, Subject};
-use crate::{network, sandbox};
-use denali_abi::boot::{DeviceEntry, KIND_NET};
+use crate::{devices, sandbox};
 use denali_abi::layout::ARGUMENTS_MAX;
 use denali_abi::status::{BAD_CONFIG, BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
 use denali_arch::image::{Image, ImageError};
 use denali_arch::symbols::Symbols;
-use denali_devices::Bus;
 use denali_hypervisor::kvm::KvmVm;
 use denali_hypervisor::process::ProcessVm;
 use denali_hypervisor::{Backing, GuestRam, Vm};
 use denali_interrupts::{Batcher, Poster};
-use denali_launcher::spec::{HypervisorSpec, MachineSpec, NetSpec};
+use denali_launcher::spec::{HypervisorSpec, MachineSpec};
 use denali_vcpu::{ClockStart, Crash, End, GuestClock, VcpuLoop};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Why a guest could not be started, or the monitor failed it.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +114,10 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     let image_length = file.length();
     let mapped = file.map()?;
     let image = parse_image(&spec, mapped.bytes())?;
-    let devices = device_table(&spec)?;
+    if spec.arguments.len() as u64 > ARGUMENTS_MAX {
+        return Err(StartError::Spec("argument string"));
+    }
+    let devices = devices::table(&spec)?;
     let (hypervisor, backing) = match spec.hypervisor {
         HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
         HypervisorSpec::Process => ("process", Backing::Shared),
@@ -132,7 +132,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
 
     let batcher = Batcher::new();
     let events = Events::new(batcher.stop_line()).map_err(io_error("set up events"))?;
-    let bus = attach_devices(&spec.net, &batcher, &events)?;
+    let bus = devices::attach(&spec, &batcher, &events)?;
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
     sandbox::enter(&sandbox::Needs { kvm: hypervisor == "kvm", tracee: vcpu.process_id() })?;
 
@@ -183,7 +183,7 @@ impl Finished {
             ending,
             uptime_ms: self.uptime_ns() / 1_000_000,
             counters: self.counters(),
-            devices: self.device_counters(),
+            devices: devices::counters(&self.spec, &self.guest.machine().bus),
         });
         Ok(status)
     }
@@ -215,14 +215,6 @@ impl Finished {
             batches: interrupts.batches,
         }
     }
-
-    fn device_counters(
-        &self,
-    ) -> std::collections::BTreeMap<String, std::collections::BTreeMap<&'static str, u64>> {
-        let bus = &self.guest.machine().bus;
-        let named = self.spec.net.iter().enumerate();
-        named.map(|(n, net)| (net.name.clone(), bus.counters(n).into_iter().collect())).collect()
-    }
 }
 
 fn write_report(mut file: File, report: &CrashReport) -> Result<(), StartError> {
@@ -232,8 +224,7 @@ fn write_report(mut file: File, report: &CrashReport) -> Result<(), StartError> 
 
 fn parse_image(spec: &MachineSpec, bytes: &[u8]) -> Result<Image, StartError> {
     let image = Image::parse(bytes).map_err(|error| name_image(error.into(), spec))?;
-    let attached: Vec<_> = spec.net.iter().map(|net| (KIND_NET, net.name.as_str())).collect();
-    match image.missing_devices(&attached).first() {
+    match image.missing_devices(&devices::kinds(spec)).first() {
         None => Ok(image),
         Some(missing) => Err(StartError::MissingDevice {
             image: spec.image.name.clone(),
@@ -255,46 +246,11 @@ fn name_image(error: StartError, spec: &MachineSpec) -> StartError {
     }
 }
 
-fn device_table(spec: &MachineSpec) -> Result<Vec<DeviceEntry>, StartError> {
-    if spec.net.len() > denali_abi::doorbell::DEVICES_MAX {
-        return Err(StartError::Spec("number of devices"));
-    }
-    if spec.arguments.len() as u64 > ARGUMENTS_MAX {
-        return Err(StartError::Spec("argument string"));
-    }
-    let entry = |(number, net): (usize, &NetSpec)| DeviceEntry {
-        kind: KIND_NET,
-        number: number as u32,
-        name: padded_name(&net.name),
-        ipv4: net.address.octets(),
-        gateway: net.gateway.octets(),
-        prefix_len: net.prefix_len,
-        ..DeviceEntry::EMPTY
-    };
-    Ok(spec.net.iter().enumerate().map(entry).collect())
-}
-
 fn create_vm(hypervisor: HypervisorSpec, ram: &Rc<GuestRam>) -> Result<Box<dyn Vm>, StartError> {
     Ok(match hypervisor {
         HypervisorSpec::Kvm { device } => Box::new(KvmVm::new(inherited(device), ram.clone())?),
         HypervisorSpec::Process => Box::new(ProcessVm::new(ram.clone())?),
     })
-}
-
-fn attach_devices(
-    net: &[NetSpec],
-    batcher: &Arc<Batcher>,
-    events: &Events,
-) -> Result<Bus<GuestRam>, StartError> {
-    let mut bus = Bus::new();
-    for spec in net {
-        let line = batcher.device_line(bus.next_number());
-        let line = line.ok_or(StartError::Spec("number of devices"))?;
-        let device = network::create(spec, events).map_err(io_error("set up the network"))?;
-        bus.attach(device, Box::new(network::DeviceLine(line)))
-            .map_err(|_| StartError::Spec("number of devices"))?;
-    }
-    Ok(bus)
 }
 
 /// Takes ownership of a descriptor that the launcher passed.
@@ -304,6 +260,6 @@ pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
-fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+pub(crate) fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { what, source }
 }

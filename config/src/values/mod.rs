@@ -1,5 +1,11 @@
 //! Values that a configuration writes as text: memory sizes, addresses, published ports.
 
+mod egress;
+#[cfg(feature = "schema")]
+mod schema;
+
+pub use egress::{Destination, Ports, Resolver};
+
 use crate::error::quoted;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -279,51 +285,9 @@ macro_rules! as_text {
     };
 }
 
+pub(crate) use as_text;
+
 as_text!(MacAddress, "a MAC address such as \"02:00:00:00:00:01\"");
 as_text!(Address, "an IPv4 address such as \"10.0.2.2\"");
 as_text!(Subnet, "an address such as \"10.0.2.15/24\"");
 as_text!(Publish, "a text such as \"127.0.0.1:8080:80\"");
-
-/// The schemas of the types above.
-#[cfg(feature = "schema")]
-mod schema {
-    use super::{Address, MacAddress, MemorySize, Publish, Subnet};
-    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-    use std::borrow::Cow;
-
-    macro_rules! text_schema {
-        ($type:ty, $pattern:literal, $example:literal) => {
-            impl JsonSchema for $type {
-                fn schema_name() -> Cow<'static, str> {
-                    stringify!($type).into()
-                }
-
-                fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    json_schema!({"type": "string", "pattern": $pattern, "examples": [$example]})
-                }
-            }
-        };
-    }
-
-    text_schema!(MacAddress, "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", "02:00:00:00:00:01");
-    text_schema!(Address, r"^\d{1,3}(\.\d{1,3}){3}$", "10.0.2.2");
-    text_schema!(Subnet, r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "10.0.2.15/24");
-    text_schema!(
-        Publish,
-        r"^((\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):)?\d{1,5}:\d{1,5}$",
-        "127.0.0.1:8080:80"
-    );
-
-    impl JsonSchema for MemorySize {
-        fn schema_name() -> Cow<'static, str> {
-            "MemorySize".into()
-        }
-
-        fn json_schema(_: &mut SchemaGenerator) -> Schema {
-            json_schema!({"anyOf": [
-                {"type": "string", "pattern": r"^\d+(KiB|MiB|GiB)$", "examples": ["16MiB"]},
-                {"type": "integer", "minimum": 0, "description": "bytes"},
-            ]})
-        }
-    }
-}

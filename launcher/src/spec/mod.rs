@@ -1,7 +1,16 @@
 //! What the launcher tells the monitor: a machine whose every resource is an open descriptor.
 
+mod block;
+mod console;
+mod limit;
+mod net;
+
+pub use block::{BlockBackendSpec, BlockSpec, IoSpec};
+pub use console::{ConsoleBackendSpec, ConsoleSpec, EntropySpec};
+pub use limit::{BucketSpec, LimitSpec};
+pub use net::{NetBackendSpec, NetSpec, PublishSpec, UserSpec};
+
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 
 /// One guest, ready to start. It travels as JSON in a sealed memfd whose number is the monitor's only
@@ -21,6 +30,14 @@ pub struct MachineSpec {
     pub arguments: String,
     /// Network devices; device numbers follow their order.
     pub net: Vec<NetSpec>,
+    /// Block devices, whose numbers follow.
+    pub block: Vec<BlockSpec>,
+    /// Console devices, whose numbers follow.
+    pub console: Vec<ConsoleSpec>,
+    /// Entropy devices, whose numbers follow.
+    pub entropy: Vec<EntropySpec>,
+    /// Socket to the broker, which opens connections for the monitor; none where nothing needs it.
+    pub broker: Option<RawFd>,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report as JSON, open for writing.
@@ -48,38 +65,6 @@ pub struct ImageSpec {
     pub file: RawFd,
     /// What the user called it, for messages.
     pub name: String,
-}
-
-/// One network device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetSpec {
-    /// Name of the device.
-    pub name: String,
-    /// MAC address of the guest.
-    pub mac: [u8; 6],
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-    /// IPv4 address of the guest.
-    pub address: Ipv4Addr,
-    /// Bits of the subnet's prefix.
-    pub prefix_len: u8,
-    /// IPv4 address of the gateway.
-    pub gateway: Ipv4Addr,
-    /// Ports of the host that lead into the guest.
-    pub publish: Vec<PublishSpec>,
-    /// Most connections at once.
-    pub max_connections: usize,
-}
-
-/// A host port that leads into the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublishSpec {
-    /// Listening, non-blocking TCP socket.
-    pub listener: RawFd,
-    /// Port in the guest.
-    pub guest_port: u16,
 }
 
 /// How output is written.

@@ -1,0 +1,112 @@
+//! The devices of a guest: what it is told of them, what they are made of, what they count.
+
+use crate::events::Events;
+use crate::guest::padded_name;
+use crate::network;
+use crate::start::{StartError, io_error};
+use denali_abi::boot::{DeviceEntry, KIND_BLOCK, KIND_CONSOLE, KIND_ENTROPY, KIND_NET};
+use denali_abi::doorbell::DEVICES_MAX;
+use denali_devices::virtio::VirtioDevice;
+use denali_devices::{Bus, Interrupt};
+use denali_hypervisor::GuestRam;
+use denali_interrupts::{Batcher, Line};
+use denali_launcher::spec::{MachineSpec, NetBackendSpec, NetSpec};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Counters of each device, by the device's name.
+pub(crate) type DeviceCounters = BTreeMap<String, BTreeMap<&'static str, u64>>;
+
+/// Kinds and names of all devices, in the order of their numbers.
+pub(crate) fn kinds(spec: &MachineSpec) -> Vec<(u32, &str)> {
+    let net = spec.net.iter().map(|net| (KIND_NET, net.name.as_str()));
+    let block = spec.block.iter().map(|block| (KIND_BLOCK, block.name.as_str()));
+    let console = spec.console.iter().map(|console| (KIND_CONSOLE, console.name.as_str()));
+    let entropy = spec.entropy.iter().map(|entropy| (KIND_ENTROPY, entropy.name.as_str()));
+    net.chain(block).chain(console).chain(entropy).collect()
+}
+
+/// What the guest is told of its devices.
+///
+/// # Errors
+/// When there are more than a guest can have.
+pub(crate) fn table(spec: &MachineSpec) -> Result<Vec<DeviceEntry>, StartError> {
+    let kinds = kinds(spec);
+    if kinds.len() > DEVICES_MAX {
+        return Err(StartError::Spec("number of devices"));
+    }
+    let entry = |(number, &(kind, name)): (usize, &(u32, &str))| DeviceEntry {
+        kind,
+        number: number as u32,
+        name: padded_name(name),
+        ..spec.net.get(number).map_or(DeviceEntry::EMPTY, addresses)
+    };
+    Ok(kinds.iter().enumerate().map(entry).collect())
+}
+
+fn addresses(net: &NetSpec) -> DeviceEntry {
+    let resolves = matches!(&net.backend, NetBackendSpec::User(user) if user.resolves);
+    DeviceEntry {
+        ipv4: net.address.octets(),
+        gateway: net.gateway.octets(),
+        name_server: if resolves { net.gateway.octets() } else { [0; 4] },
+        prefix_len: net.prefix_len,
+        ..DeviceEntry::EMPTY
+    }
+}
+
+/// Makes all devices and attaches them in the order of their numbers.
+///
+/// # Errors
+/// When the host refuses what a device is made of.
+pub(crate) fn attach(
+    spec: &MachineSpec,
+    batcher: &Arc<Batcher>,
+    events: &Events,
+) -> Result<Bus<GuestRam>, StartError> {
+    let mut attached = Attached { bus: Bus::new(), batcher };
+    for net in &spec.net {
+        attached.add(network::create(net, events), "set up the network")?;
+    }
+    Ok(attached.bus)
+}
+
+/// The bus while devices are added to it.
+struct Attached<'a> {
+    bus: Bus<GuestRam>,
+    batcher: &'a Arc<Batcher>,
+}
+
+impl Attached<'_> {
+    fn add(
+        &mut self,
+        device: io::Result<Box<dyn VirtioDevice<GuestRam>>>,
+        what: &'static str,
+    ) -> Result<(), StartError> {
+        let device = device.map_err(io_error(what))?;
+        let line = self.batcher.device_line(self.bus.next_number());
+        let line = line.ok_or(StartError::Spec("number of devices"))?;
+        self.bus
+            .attach(device, Box::new(DeviceLine(line)))
+            .map_err(|_| StartError::Spec("number of devices"))?;
+        Ok(())
+    }
+}
+
+/// What each device has counted so far.
+pub(crate) fn counters(spec: &MachineSpec, bus: &Bus<GuestRam>) -> DeviceCounters {
+    let named = kinds(spec).into_iter().enumerate();
+    named
+        .map(|(number, (_, name))| (name.to_owned(), bus.counters(number).into_iter().collect()))
+        .collect()
+}
+
+/// The line of one device, as the devices crate sees it.
+struct DeviceLine(Line);
+
+impl Interrupt for DeviceLine {
+    fn raise(&self) {
+        self.0.raise();
+    }
+}
