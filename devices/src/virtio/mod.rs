@@ -2,11 +2,13 @@
 
 mod chain;
 mod device;
+mod in_flight;
 mod queue;
 mod registers;
 mod transport;
 
 pub use chain::{Chain, Direction, HostSlice, Part};
 pub use device::{Progress, VirtioDevice};
+pub use in_flight::InFlight;
 pub use queue::{DeviceQueue, QueueError};
 pub use transport::Transport;

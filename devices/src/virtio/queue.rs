@@ -1,12 +1,21 @@
 //! One virtqueue as a device uses it: take validated chains, return them, decide about interrupts.
 
 use super::chain::{Chain, Direction};
+use super::in_flight::InFlight;
+use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemory};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
 
 /// Flag in the available ring: the driver wants no interrupts.
 const AVAIL_NO_INTERRUPT: u16 = 1;
+
+/// Offset of the elements in the available ring, and behind them of the used event.
+const AVAIL_ELEMENTS: u64 = 4;
+/// Offset of the elements in the used ring.
+const USED_ELEMENTS: u64 = 4;
+/// Bytes of an element of the used ring: descriptor index and bytes written, 32 bits each.
+const USED_ELEMENT: u64 = 8;
 
 /// What is wrong with a queue; the guest's doing, and the guest's loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,18 +65,47 @@ pub struct DeviceQueue {
     indirect: bool,
     /// Chains returned since the driver was last thought of.
     returned: bool,
+    /// Where the used ring had reached when the driver was last thought of.
+    told_used: u16,
+    /// The driver wants an interrupt that the queue's keeper has not asked for yet.
+    interrupt: bool,
+    /// No chain is taken from the available ring.
+    paused: bool,
+    /// Chains taken and not returned.
+    outstanding: usize,
+    account: Option<Account>,
+}
+
+/// What is kept beside a queue whose chains outlive this process.
+#[derive(Debug)]
+struct Account {
+    book: Box<dyn InFlight>,
+    /// Chains that someone else took and did not return; they are taken again before all others.
+    owed: VecDeque<u16>,
+    /// The chain taken last, and whether it was an owed one.
+    last: Option<(u16, bool)>,
 }
 
 impl DeviceQueue {
     /// A queue the driver does not use.
     #[must_use]
     pub fn unused() -> Self {
+        Self::of(Queue::default(), false, 0)
+    }
+
+    fn of(queue: Queue, ready: bool, features: u64) -> Self {
+        let told_used = queue.next_used();
         Self {
-            queue: Queue::default(),
-            ready: false,
-            event_idx: false,
-            indirect: false,
+            queue,
+            ready,
+            event_idx: features & denali_abi::virtio::FEATURE_EVENT_IDX != 0,
+            indirect: features & denali_abi::virtio::FEATURE_INDIRECT_DESC != 0,
             returned: false,
+            told_used,
+            interrupt: false,
+            paused: false,
+            outstanding: 0,
+            account: None,
         }
     }
 
@@ -94,8 +132,7 @@ impl DeviceQueue {
         if setup.available == 0 || !queue.is_valid(memory) {
             return Err(QueueError::RingAddress);
         }
-        let indirect = features & denali_abi::virtio::FEATURE_INDIRECT_DESC != 0;
-        Ok(Self { queue, ready: true, event_idx, indirect, returned: false })
+        Ok(Self::of(queue, true, features))
     }
 
     /// A queue that someone else has set up and keeps between uses, such as a vhost-user back end, with
@@ -103,10 +140,32 @@ impl DeviceQueue {
     #[must_use]
     pub fn from_queue(mut queue: Queue, features: u64) -> Self {
         let event_idx = features & denali_abi::virtio::FEATURE_EVENT_IDX != 0;
-        let indirect = features & denali_abi::virtio::FEATURE_INDIRECT_DESC != 0;
         queue.set_event_idx(event_idx);
         let ready = queue.ready() && queue.size() > 0;
-        Self { queue, ready, event_idx, indirect, returned: false }
+        Self::of(queue, ready, features)
+    }
+
+    /// Keeps an account of chains taken and not returned, and takes `owed` chains, which someone else
+    /// took before and did not return, before all others. For devices that put back one chain at a time.
+    pub fn keep_account(&mut self, book: Box<dyn InFlight>, owed: Vec<u16>) {
+        self.account = Some(Account { book, owed: owed.into(), last: None });
+    }
+
+    /// Stops taking chains from the available ring, or goes on. What is owed is still taken.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Chains that were taken, or are owed, and have not been returned.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding + self.account.as_ref().map_or(0, |account| account.owed.len())
+    }
+
+    /// Whether the driver wanted an interrupt for this queue since this was last asked: for those who
+    /// have a line for each queue.
+    pub fn take_interrupt(&mut self) -> bool {
+        std::mem::take(&mut self.interrupt)
     }
 
     /// The queue as its keeper wants it back, with the positions reached.
@@ -153,6 +212,12 @@ impl DeviceQueue {
         if !self.ready {
             return Ok(false);
         }
+        if self.account.as_ref().is_some_and(|account| !account.owed.is_empty()) {
+            return Ok(true);
+        }
+        if self.paused {
+            return Ok(false);
+        }
         let index = self.queue.avail_idx(memory, Ordering::Acquire);
         let index = index.map_err(|_| QueueError::RingAddress)?.0;
         Ok(index != self.queue.next_avail())
@@ -171,15 +236,37 @@ impl DeviceQueue {
         if !self.has_available(memory)? {
             return Ok(false);
         }
-        let mut available = self.queue.iter(memory).map_err(|_| QueueError::AvailableIndex)?;
-        let head = available.next().ok_or(QueueError::RingAddress)?.head_index();
+        let owed = self.account.as_mut().and_then(|account| account.owed.pop_front());
+        let head = match owed {
+            Some(head) => head,
+            None => self.next_head(memory)?,
+        };
         let table = GuestAddress(self.queue.desc_table());
         chain.walk(memory, table, self.queue.size(), head, direction, self.indirect)?;
+        self.outstanding += 1;
+        if let Some(account) = &mut self.account {
+            account.last = Some((head, owed.is_some()));
+            account.book.taken(head);
+        }
         Ok(true)
+    }
+
+    fn next_head<M: GuestMemory>(&mut self, memory: &M) -> Result<u16, QueueError> {
+        let mut available = self.queue.iter(memory).map_err(|_| QueueError::AvailableIndex)?;
+        Ok(available.next().ok_or(QueueError::RingAddress)?.head_index())
     }
 
     /// Undoes the last [`DeviceQueue::take`], whose chain will be taken again.
     pub fn put_back(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if let Some(account) = &mut self.account {
+            match account.last.take() {
+                // Still in the book.
+                Some((head, true)) => return account.owed.push_front(head),
+                Some((head, false)) => account.book.put_back(head),
+                None => {}
+            }
+        }
         self.queue.go_to_previous_position();
     }
 
@@ -194,7 +281,50 @@ impl DeviceQueue {
         written: u32,
     ) -> Result<(), QueueError> {
         self.returned = true;
-        self.queue.add_used(memory, head, written).map_err(|_| QueueError::RingAddress)
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if let Some(account) = &mut self.account {
+            account.book.returning(head);
+        }
+        self.queue.add_used(memory, head, written).map_err(|_| QueueError::RingAddress)?;
+        if let Some(account) = &mut self.account {
+            account.book.returned(head, self.queue.next_used());
+        }
+        Ok(())
+    }
+
+    /// Returns several chains to the driver, each with the number of bytes written into it, at once:
+    /// no driver sees the first without the others.
+    ///
+    /// # Errors
+    /// When the used ring cannot be written, or there are more chains than entries.
+    pub fn give_back_together<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        chains: &[(u16, u32)],
+    ) -> Result<(), QueueError> {
+        let Some((&(last, written), first)) = chains.split_last() else { return Ok(()) };
+        if chains.len() > usize::from(self.queue.size()) {
+            return Err(QueueError::RingAddress);
+        }
+        let ring = GuestAddress(self.queue.used_ring());
+        for &(head, written) in first {
+            let next = self.queue.next_used();
+            let slot = u64::from(next % self.queue.size());
+            let at = ring.checked_add(USED_ELEMENTS + USED_ELEMENT * slot);
+            let at = at.ok_or(QueueError::RingAddress)?;
+            let element = u64::from(head) | u64::from(written) << 32;
+            memory.write_obj(element.to_le(), at).map_err(|_| QueueError::RingAddress)?;
+            self.queue.set_next_used(next.wrapping_add(1));
+        }
+        // The index that is written now covers all of them.
+        self.give_back(memory, last, written)?;
+        self.outstanding = self.outstanding.saturating_sub(first.len());
+        for &(head, _) in first {
+            if let Some(account) = &mut self.account {
+                account.book.returned(head, self.queue.next_used());
+            }
+        }
+        Ok(())
     }
 
     /// Whether the driver wants an interrupt for what was returned since this was last asked.
@@ -202,15 +332,26 @@ impl DeviceQueue {
     /// # Errors
     /// When the available ring cannot be read.
     pub fn wants_interrupt<M: GuestMemory>(&mut self, memory: &M) -> Result<bool, QueueError> {
-        if !std::mem::take(&mut self.returned) {
-            return Ok(false);
-        }
-        if self.event_idx {
-            return self.queue.needs_notification(memory).map_err(|_| QueueError::RingAddress);
-        }
-        // The used index must be visible before the flags are read: the driver does the opposite.
+        let wants = std::mem::take(&mut self.returned) && self.returned_wants_interrupt(memory)?;
+        self.interrupt |= wants;
+        Ok(wants)
+    }
+
+    fn returned_wants_interrupt<M: GuestMemory>(&mut self, memory: &M) -> Result<bool, QueueError> {
+        // The used index must be visible before the ring is read: the driver does the opposite.
         fence(Ordering::SeqCst);
         let ring = GuestAddress(self.queue.avail_ring());
+        let now = self.queue.next_used();
+        let before = std::mem::replace(&mut self.told_used, now);
+        if self.event_idx {
+            let at = ring.checked_add(AVAIL_ELEMENTS + 2 * u64::from(self.queue.size()));
+            let at = at.ok_or(QueueError::RingAddress)?;
+            let event: u16 =
+                memory.load(at, Ordering::Relaxed).map_err(|_| QueueError::RingAddress)?;
+            // Virtio 1.2, section 2.7.7.2: the event lies among what was returned since.
+            let since_event = now.wrapping_sub(u16::from_le(event)).wrapping_sub(1);
+            return Ok(since_event < now.wrapping_sub(before));
+        }
         let flags: u16 =
             memory.load(ring, Ordering::Relaxed).map_err(|_| QueueError::RingAddress)?;
         Ok(u16::from_le(flags) & AVAIL_NO_INTERRUPT == 0)
