@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ pub struct Run {
     options: Vec<OsString>,
     json: bool,
     read_output: bool,
+    input: bool,
 }
 
 /// A guest that ended.
@@ -67,7 +68,7 @@ impl Run {
             "--hypervisor".into(),
             backend.name().into(),
         ];
-        Self { options, json: false, read_output: true }
+        Self { options, json: false, read_output: true, input: false }
     }
 
     /// Adds an option, or the value of one.
@@ -93,10 +94,21 @@ impl Run {
         self
     }
 
+    /// Sets a field of the configuration.
+    pub fn set(self, assignment: impl AsRef<OsStr>) -> Self {
+        self.option("--set").option(assignment)
+    }
+
+    /// Gives the guest a standard input, for [`Guest::write`]; without, it is empty.
+    pub fn with_input(mut self) -> Self {
+        self.input = true;
+        self
+    }
+
     /// Starts the guest.
     pub fn start(self) -> Guest {
         let mut command = Command::new(program());
-        command.args(&self.options).stdin(Stdio::null());
+        command.args(&self.options).stdin(if self.input { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the denali program starts");
         let unread = if self.read_output { None } else { child.stdout.take() };
@@ -134,6 +146,25 @@ impl Guest {
     /// Process id of the monitor.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Writes to the guest's standard input.
+    #[track_caller]
+    pub fn write(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("the run has a standard input");
+        input.write_all(text.as_bytes()).expect("the monitor reads its standard input");
+    }
+
+    /// Waits until standard error contains `text`.
+    #[track_caller]
+    pub fn wait_for_error(&self, text: &str) {
+        let found = self.stderr.wait_until(self.until, |output| output.contains(text));
+        assert!(found, "no {text:?} on standard error:\n{self}");
     }
 
     /// Waits until standard output contains `text`.

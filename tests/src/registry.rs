@@ -31,10 +31,10 @@ enum Body {
 /// What a test needs beyond its back end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// A C compiler.
-    Gcc,
-    /// A well-known HTTP client.
-    Curl,
+    /// A program that others made (`resources/install-test-tools.sh` installs them).
+    Program(&'static str),
+    /// Namespaces and taps, which take root and `/dev/net/tun`.
+    Namespaces,
     /// The address ::1.
     Ipv6,
     /// So many MiB of free memory.
@@ -84,8 +84,8 @@ impl Need {
     /// What is missing on this machine, if something is.
     fn missing(self) -> Option<String> {
         match self {
-            Self::Gcc => (!starts("gcc")).then(|| "no gcc".to_owned()),
-            Self::Curl => (!starts("curl")).then(|| "no curl".to_owned()),
+            Self::Program(name) => (!is_installed(name)).then(|| format!("no {name}")),
+            Self::Namespaces => no_namespaces(),
             Self::Ipv6 => {
                 let bound = std::net::TcpListener::bind("[::1]:0");
                 bound.is_err().then(|| "no address ::1".to_owned())
@@ -96,10 +96,28 @@ impl Need {
     }
 }
 
-fn starts(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+/// Whether a program is in the search path, or where only root looks.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(usual).any(|folder| folder.join(program).is_file())
+}
+
+fn no_namespaces() -> Option<String> {
+    // SAFETY: reads this process's user id, nothing else.
+    if unsafe { libc::geteuid() } != 0 {
+        return Some("not root".into());
+    }
+    if !std::path::Path::new("/dev/net/tun").exists() {
+        return Some("no /dev/net/tun".into());
+    }
+    if !is_installed("ip") {
+        return Some("no ip".into());
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let made = command.status().is_ok_and(|status| status.success());
+    (!made).then(|| "no network namespaces".into())
 }
 
 /// MemAvailable of the host.

@@ -94,12 +94,12 @@ impl Attached<'_> {
     }
 }
 
-/// What each device has counted so far.
-pub(crate) fn counters(spec: &MachineSpec, bus: &Bus<GuestRam>) -> DeviceCounters {
-    let named = kinds(spec).into_iter().enumerate();
-    named
-        .map(|(number, (_, name))| (name.to_owned(), bus.counters(number).into_iter().collect()))
-        .collect()
+/// What each device has counted so far; `names` are in the order of the devices' numbers.
+pub(crate) fn counters(names: &[String], bus: &Bus<GuestRam>) -> DeviceCounters {
+    let of = |(number, name): (usize, &String)| {
+        (name.clone(), bus.counters(number).into_iter().collect())
+    };
+    names.iter().enumerate().map(of).collect()
 }
 
 /// The line of one device, as the devices crate sees it.

@@ -20,6 +20,7 @@ pub(crate) struct Events {
     signals: SignalFd,
     stop: Line,
     stop_asked: bool,
+    counters_asked: bool,
     ended_by: Option<i32>,
     quantum_armed: bool,
     slept_long: bool,
@@ -28,10 +29,12 @@ pub(crate) struct Events {
 
 impl Events {
     /// Starts to take signals: the first SIGINT or SIGTERM raises `stop`, the second ends the guest.
+    /// SIGUSR1 asks for counters.
     pub(crate) fn new(stop: Line) -> io::Result<Self> {
         let mut taken = SigSet::empty();
         taken.add(Signal::SIGINT);
         taken.add(Signal::SIGTERM);
+        taken.add(Signal::SIGUSR1);
         taken.thread_block()?;
         let signals = SignalFd::with_flags(&taken, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         install_quantum_handler()?;
@@ -44,6 +47,7 @@ impl Events {
             signals,
             stop,
             stop_asked: false,
+            counters_asked: false,
             ended_by: None,
             quantum_armed: false,
             slept_long: true,
@@ -120,6 +124,11 @@ impl Events {
         Ok(false)
     }
 
+    /// Whether counters were asked for since this was last asked.
+    pub(crate) fn take_counters_asked(&mut self) -> bool {
+        std::mem::take(&mut self.counters_asked)
+    }
+
     /// The signal that ends the guest, once there was a second.
     pub(crate) fn ended_by(&self) -> Option<i32> {
         self.ended_by
@@ -134,7 +143,9 @@ impl Events {
 
     fn take_signals(&mut self) -> io::Result<()> {
         while let Some(signal) = self.signals.read_signal()? {
-            if std::mem::replace(&mut self.stop_asked, true) {
+            if signal.ssi_signo == Signal::SIGUSR1 as u32 {
+                self.counters_asked = true;
+            } else if std::mem::replace(&mut self.stop_asked, true) {
                 self.ended_by = Some(signal.ssi_signo as i32);
             } else {
                 self.stop.raise();

@@ -1,10 +1,13 @@
 //! The guest's surroundings as the vCPU loop sees them: bus, events and console of one guest.
 
+use crate::devices::{self, DeviceCounters};
 use crate::events::Events;
 use crate::output::Output;
 use denali_devices::Bus;
 use denali_hypervisor::{GuestRam, Width};
 use denali_vcpu::Machine;
+use serde::Serialize;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -19,6 +22,44 @@ pub(crate) struct GuestMachine {
     pub(crate) ram: Rc<GuestRam>,
     pub(crate) events: Events,
     pub(crate) output: Output,
+    /// Names of the devices in order of their numbers.
+    pub(crate) names: Vec<String>,
+}
+
+impl GuestMachine {
+    /// What each device has counted so far.
+    pub(crate) fn device_counters(&self) -> DeviceCounters {
+        devices::counters(&self.names, &self.bus)
+    }
+
+    fn tell_counters(&mut self) {
+        if self.events.take_counters_asked() {
+            let told = Counted { devices: self.device_counters() };
+            self.output.message(&told.to_string());
+            self.output.event(&told);
+        }
+    }
+}
+
+/// Counters that were asked for.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "counters")]
+struct Counted {
+    devices: DeviceCounters,
+}
+
+/// A line for each device; what has counted nothing is left out.
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("denali: counters")?;
+        for (device, counters) in &self.devices {
+            write!(f, "\n  {device}:")?;
+            for (name, value) in counters.iter().filter(|(_, value)| **value > 0) {
+                write!(f, " {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Machine for GuestMachine {
@@ -57,11 +98,15 @@ impl Machine for GuestMachine {
     }
 
     fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()> {
-        self.events.wait(timeout_ns.map(Duration::from_nanos))
+        self.events.wait(timeout_ns.map(Duration::from_nanos))?;
+        self.tell_counters();
+        Ok(())
     }
 
     fn before_entry(&mut self) -> io::Result<()> {
-        self.events.before_entry()
+        self.events.before_entry()?;
+        self.tell_counters();
+        Ok(())
     }
 
     fn ended_by_signal(&self) -> Option<i32> {

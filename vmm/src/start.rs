@@ -142,7 +142,8 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
         hypervisor,
         memory: spec.memory_size,
     });
-    let machine = GuestMachine { bus, ram: ram.clone(), events, output };
+    let names = devices::kinds(&spec).into_iter().map(|(_, name)| name.to_owned()).collect();
+    let machine = GuestMachine { bus, ram: ram.clone(), events, output, names };
     let timer = batcher.timer_line();
     let mut guest = VcpuLoop::new(vcpu, ram.clone(), machine, Poster::new(batcher), timer, clock);
     let end = guest.run()?;
@@ -183,7 +184,7 @@ impl Finished {
             ending,
             uptime_ms: self.uptime_ns() / 1_000_000,
             counters: self.counters(),
-            devices: devices::counters(&self.spec, &self.guest.machine().bus),
+            devices: self.guest.machine().device_counters(),
         });
         Ok(status)
     }

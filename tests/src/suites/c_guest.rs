@@ -11,9 +11,10 @@ pub fn suite() -> Suite {
     Suite {
         name: "c_guest",
         cases: vec![
-            Case::each("the_example_runs", example).needs(Need::Gcc),
-            Case::each("the_example_stops_when_asked", stopped).needs(Need::Gcc),
-            Case::each("the_smallest_guest_of_the_contract_runs", smallest).needs(Need::Gcc),
+            Case::each("the_example_runs", example).needs(Need::Program("gcc")),
+            Case::each("the_example_stops_when_asked", stopped).needs(Need::Program("gcc")),
+            Case::each("the_smallest_guest_of_the_contract_runs", smallest)
+                .needs(Need::Program("gcc")),
         ],
     }
 }

@@ -1,6 +1,7 @@
 //! Output for programs: one JSON object a line, from the first to the last event of a guest.
 
 use crate::backend::Backend;
+use crate::guest::wait_until;
 use crate::registry::{Case, Suite};
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ pub fn suite() -> Suite {
             Case::each("a_guest_that_crashes", crashes),
             Case::each("a_guest_that_is_ended", ended),
             Case::each("console_output_is_whole", console),
+            Case::each("counters_when_asked_for", counters),
             Case::each("published_ports_and_devices", devices),
         ],
     }
@@ -85,4 +87,26 @@ fn devices(backend: Backend) {
     assert_eq!((&events[0]["device"], &events[0]["guest_port"]), (&0.into(), &80.into()));
     let end = events.last().expect("events");
     assert_eq!(end["devices"]["net0"]["accepted"], 0, "{end:#}");
+}
+
+/// An idle guest is asked twice, a busy one once; both go on.
+fn counters(backend: Backend) {
+    let user = "net.0.backend.user={}";
+    let guest = backend.probe("wait-stop").set(user).json().start();
+    guest.wait_for("ready");
+    for count in 1..=2 {
+        guest.signal(libc::SIGUSR1);
+        let told = "\"event\":\"counters\"";
+        wait_until("counters", || guest.stdout().matches(told).count() == count);
+    }
+    guest.signal(libc::SIGTERM);
+    let events = parse(&guest.finish().stdout);
+    let counted = events.iter().find(|event| event["event"] == "counters").expect("counters");
+    assert!(counted["devices"]["net0"]["notifications"].is_u64(), "{counted:#}");
+    let mut busy = backend.probe("spin").start();
+    busy.wait_for("ready");
+    busy.signal(libc::SIGUSR1);
+    busy.wait_for_error("denali: counters");
+    busy.signal_until_it_ends(libc::SIGTERM);
+    assert_eq!(busy.finish().status, 143);
 }

@@ -24,7 +24,7 @@ pub fn suite() -> Suite {
             Case::each("a_half_closed_client_is_answered", half_close),
             Case::each("ipv6_and_several_ports", ipv6).needs(Need::Ipv6),
             Case::each("jumbo_and_small_packets", packets),
-            Case::each("curl", curl).needs(Need::Curl),
+            Case::each("curl", curl).needs(Need::Program("curl")),
             Case::each("its_status_is_0_when_stopped_under_load", stopped),
         ],
     }
