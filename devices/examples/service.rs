@@ -3,7 +3,9 @@
 //! `cargo run --release -p denali-devices --example service`
 
 use denali_abi::virtio as abi;
-use denali_devices::net::{Checksum, Frame, NetBackend, NetConfig, NetDevice};
+use denali_devices::net::{
+    NET_HEADER, NetBackend, NetConfig, NetDevice, Offers, Packet, Room, Sent, Wanted,
+};
 use denali_devices::{Bus, Interrupt};
 use std::time::Instant;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -20,17 +22,23 @@ struct Mirror {
 }
 
 impl NetBackend for Mirror {
+    fn offers(&self) -> Offers {
+        Offers { checksums: true, segments: false }
+    }
+    fn agree(&mut self, _: Option<Wanted>) {}
     fn begin(&mut self, _now_ns: u64) {}
-    fn transmit(&mut self, frame: Frame<'_>) {
+    fn transmit(&mut self, packet: &Packet<'_, '_>) -> Sent {
         self.owed += 1;
-        self.frame.resize(frame.bytes.len(), 0);
+        packet.copy_frame(&mut self.frame);
+        Sent::Taken
     }
     fn process(&mut self) {}
-    fn peek(&mut self) -> Option<Frame<'_>> {
-        (self.owed > 0).then_some(Frame { bytes: &self.frame, checksum: Checksum::Absent })
+    fn ready(&mut self) -> bool {
+        self.owed > 0
     }
-    fn consume(&mut self) {
+    fn receive(&mut self, room: &mut Room<'_, '_>) -> Option<usize> {
         self.owed -= 1;
+        Some(room.put(&[0; NET_HEADER], &self.frame))
     }
     fn has_work(&self) -> bool {
         false

@@ -1,12 +1,16 @@
-//! Connects network cards to the user-mode gateway.
+//! Connects network cards to what carries their frames.
 
 use crate::events::Events;
 use crate::start::inherited;
-use denali_devices::net::{Checksum, Frame, NetBackend, NetConfig, NetDevice};
+use denali_devices::net::{
+    NET_HEADER, NET_HEADER_DATA_VALID, NetBackend, NetConfig, NetDevice, Offers, Packet, Room,
+    Sent, Wanted,
+};
 use denali_devices::virtio::VirtioDevice;
 use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{NetBackendSpec, NetSpec, UserSpec};
 use denali_usernet::{Config, Gateway};
+use denali_wire::{SeqpacketSocket, Tap};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -18,8 +22,22 @@ pub(crate) fn create(
 ) -> io::Result<Box<dyn VirtioDevice<GuestRam>>> {
     match &spec.backend {
         NetBackendSpec::User(user) => create_user(spec, user, events),
-        _ => Err(io::ErrorKind::Unsupported.into()),
+        NetBackendSpec::Tap { tap } => {
+            let tap = Tap::new(inherited(*tap))?;
+            events.watch(tap.as_raw_fd())?;
+            Ok(card(spec, tap))
+        }
+        NetBackendSpec::Socket { socket } => {
+            let socket = SeqpacketSocket::new(inherited(*socket))?;
+            events.watch(socket.as_raw_fd())?;
+            Ok(card(spec, socket))
+        }
+        NetBackendSpec::VhostUser { .. } => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+fn card(spec: &NetSpec, backend: impl NetBackend + 'static) -> Box<dyn VirtioDevice<GuestRam>> {
+    Box::new(NetDevice::new(NetConfig { mac: spec.mac, mtu: spec.mtu }, backend))
 }
 
 fn create_user(
@@ -37,8 +55,7 @@ fn create_user(
         .map(|publish| (TcpListener::from(inherited(publish.listener)), publish.guest_port));
     let gateway = Gateway::new(config, listeners.collect())?;
     events.watch(gateway.as_raw_fd())?;
-    let config = NetConfig { mac: spec.mac, mtu: spec.mtu };
-    Ok(Box::new(NetDevice::new(config, UserBackend(gateway))))
+    Ok(card(spec, UserBackend::new(gateway)))
 }
 
 /// A locally administered address for the gateway that is not the guest's.
@@ -47,40 +64,69 @@ fn gateway_mac(guest: [u8; 6]) -> [u8; 6] {
     if guest == GATEWAY { [0x02, 0xde, 0x4a, 0x11, 0x00, 0x02] } else { GATEWAY }
 }
 
-/// The gateway as a back end of the card. Frames never leave memory, so checksums are not computed.
-struct UserBackend(Gateway);
+/// The gateway as a back end of the card. Frames never leave memory, so their checksums are computed
+/// only for a driver that insists on them.
+struct UserBackend {
+    gateway: Gateway,
+    /// A frame of the guest, in one piece.
+    frame: Vec<u8>,
+    driver: Wanted,
+}
+
+impl UserBackend {
+    fn new(gateway: Gateway) -> Self {
+        Self { gateway, frame: Vec::new(), driver: Wanted::default() }
+    }
+}
 
 impl NetBackend for UserBackend {
-    fn begin(&mut self, now_ns: u64) {
-        self.0.begin(now_ns);
+    fn offers(&self) -> Offers {
+        Offers { checksums: true, segments: false }
     }
 
-    fn transmit(&mut self, frame: Frame<'_>) {
-        self.0.transmit(frame.bytes);
+    fn agree(&mut self, wanted: Option<Wanted>) {
+        self.driver = wanted.unwrap_or_default();
+    }
+
+    fn begin(&mut self, now_ns: u64) {
+        self.gateway.begin(now_ns);
+    }
+
+    fn transmit(&mut self, packet: &Packet<'_, '_>) -> Sent {
+        packet.copy_frame(&mut self.frame);
+        self.gateway.transmit(&self.frame);
+        Sent::Taken
     }
 
     fn process(&mut self) {
-        self.0.poll();
+        self.gateway.poll();
     }
 
-    fn peek(&mut self) -> Option<Frame<'_>> {
-        let bytes = self.0.next_frame()?;
-        Some(Frame { bytes, checksum: Checksum::Absent })
+    fn ready(&mut self) -> bool {
+        self.gateway.next_frame().is_some()
     }
 
-    fn consume(&mut self) {
-        self.0.consume();
+    fn receive(&mut self, room: &mut Room<'_, '_>) -> Option<usize> {
+        let frame = self.gateway.next_frame()?;
+        let mut header = [0; NET_HEADER];
+        header[0] = NET_HEADER_DATA_VALID;
+        let length = room.put(&header, frame);
+        if !self.driver.checksums {
+            room.complete_checksum(frame);
+        }
+        self.gateway.consume();
+        Some(length)
     }
 
     fn has_work(&self) -> bool {
-        self.0.has_work()
+        self.gateway.has_work()
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.0.deadline()
+        self.gateway.deadline()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.0.counters().list().to_vec()
+        self.gateway.counters().list().to_vec()
     }
 }

@@ -1,50 +1,77 @@
 //! What the network card needs of whatever carries its frames.
 
-/// An Ethernet frame, without preamble and check sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
-    /// The frame from its destination address on.
-    pub bytes: &'a [u8],
-    /// The state of its transport checksum.
-    pub checksum: Checksum,
+use super::memory::{Packet, Room};
+
+/// What a back end can take off a driver's hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// It accepts frames whose transport checksum is left to it, and may deliver such frames.
+    pub checksums: bool,
+    /// It accepts TCP segments that are larger than a packet, and may deliver such segments. Only
+    /// together with `checksums`.
+    pub segments: bool,
 }
 
-/// The state of a frame's transport (TCP or UDP) checksum.
+/// What a driver takes off the back end's hands: as much of [`Offers`] as was agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Frames whose transport checksum is left to it, or was never computed.
+    pub checksums: bool,
+    /// TCP segments over IPv4 that are larger than a packet.
+    pub segments_v4: bool,
+    /// The same over IPv6.
+    pub segments_v6: bool,
+}
+
+/// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// In the frame, as far as this side knows; whether it is right, the receiver must see.
-    Complete,
-    /// Left to the receiver: the ones' complement sum from `start` to the frame's end belongs at
-    /// `start + offset`, where the sum of the pseudo header already is. Both lie in the frame.
-    Partial {
-        /// First byte that the sum covers.
-        start: u16,
-        /// Where from there the sum belongs.
-        offset: u16,
-    },
-    /// Not computed, because the frame has never left this machine's memory: it is good as it is.
-    Absent,
+pub enum Sent {
+    /// It is on its way, or lost.
+    Taken,
+    /// There is no room for it. It is offered again, once the back end has had itself woken.
+    Later,
 }
 
 /// Carries frames away from and towards one network card.
 ///
-/// At each service the card calls `begin`, then `transmit` for every frame of the guest, then
-/// `process`, then `peek` and `consume` for as many frames as the guest has buffers for.
+/// At each service the card calls `begin`, then `transmit` for the guest's frames, then `process`,
+/// then `receive` for as many frames as the guest has buffers for. Frames travel with a virtio
+/// header in front (12 bytes, virtio 1.2, section 5.1.6), which the card checks in both directions.
 pub trait NetBackend {
+    /// What it can take off a driver's hands. Always the same.
+    fn offers(&self) -> Offers;
+
+    /// A driver is there and takes this, or there is none any more: until there is, the back end
+    /// delivers nothing and wakes nobody.
+    fn agree(&mut self, wanted: Option<Wanted>);
+
     /// A service begins; `now_ns` is monotonic time.
     fn begin(&mut self, now_ns: u64);
 
     /// Takes a frame of the guest. It never blocks, and drops what it cannot carry.
-    fn transmit(&mut self, frame: Frame<'_>);
+    fn transmit(&mut self, packet: &Packet<'_, '_>) -> Sent;
 
     /// The guest has no more frames for now: does everything else there is to do.
     fn process(&mut self);
 
-    /// The next frame for the guest, which stays until consumed. The back end bounds how many wait.
-    fn peek(&mut self) -> Option<Frame<'_>>;
+    /// Whether a frame for the guest may wait. False is certain.
+    fn ready(&mut self) -> bool;
 
-    /// Drops the frame that [`NetBackend::peek`] shows.
-    fn consume(&mut self);
+    /// Puts the next frame for the guest, with its header, into `room`; returns how many bytes both
+    /// have together, at least the header's. If that is more than there was room for, the card
+    /// drops the frame. `None` if no frame waits.
+    fn receive(&mut self, room: &mut Room<'_, '_>) -> Option<usize>;
+
+    /// Whether the guest has buffers for frames: while it has none, frames wake nobody. Where the
+    /// back end bounds what waits by itself, it need not care.
+    fn want_frames(&mut self, wanted: bool) {
+        let _ = wanted;
+    }
+
+    /// Whether there is anything at the other end.
+    fn link_up(&self) -> bool {
+        true
+    }
 
     /// It could do more at once, if it were called again: for instance, its frames had no room.
     fn has_work(&self) -> bool;

@@ -31,6 +31,15 @@ pub fn transport_checksum(frame: &[u8]) -> Option<(usize, [u8; 2])> {
     Some((ETHERNET_HEADER + header + field, checksum.to_be_bytes()))
 }
 
+/// The ones' complement of the ones' complement sum of `bytes`: what belongs where the sum of the
+/// pseudo header was. 0 is sent as its other form, since UDP takes 0 for no checksum.
+pub(crate) fn complement(bytes: &[u8]) -> u16 {
+    match !fold(sum(bytes)) {
+        0 => 0xffff,
+        sum => sum,
+    }
+}
+
 /// The sum of big-endian 16-bit words; an odd last byte counts as a high one.
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(2);

@@ -1,14 +1,16 @@
 //! The network card as a virtio device.
 
 use super::ETHERNET_HEADER;
-use super::backend::NetBackend;
+use super::backend::{NetBackend, Offers, Wanted};
 use super::metrics::NetMetrics;
-use super::queue::{Processor, Terms};
+use super::processor::{Outcome, Processor, Service, Terms};
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_NET;
 use denali_abi::virtio::{
-    NET_CONFIG_MAC, NET_CONFIG_MTU, NET_FEATURE_CSUM, NET_FEATURE_GUEST_CSUM, NET_FEATURE_MAC,
-    NET_FEATURE_MTU, NET_RECEIVE_QUEUE, NET_TRANSMIT_QUEUE,
+    NET_CONFIG_MAC, NET_CONFIG_MTU, NET_CONFIG_STATUS, NET_FEATURE_CSUM, NET_FEATURE_GUEST_CSUM,
+    NET_FEATURE_GUEST_TSO4, NET_FEATURE_GUEST_TSO6, NET_FEATURE_HOST_TSO4, NET_FEATURE_HOST_TSO6,
+    NET_FEATURE_MAC, NET_FEATURE_MRG_RXBUF, NET_FEATURE_MTU, NET_FEATURE_STATUS, NET_RECEIVE_QUEUE,
+    NET_TRANSMIT_QUEUE,
 };
 use vm_memory::GuestMemory;
 
@@ -17,6 +19,13 @@ const QUEUE_SIZE: u16 = 256;
 
 /// Bytes of the configuration space: MAC address, status, queue pairs, MTU.
 const CONFIG_SIZE: usize = 12;
+
+/// The link is up, in the status of the configuration space.
+const LINK_UP: u8 = 1;
+
+/// Features that every card has.
+const OWN_FEATURES: u64 =
+    NET_FEATURE_MAC | NET_FEATURE_MTU | NET_FEATURE_STATUS | NET_FEATURE_MRG_RXBUF;
 
 /// What a network card is configured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +52,7 @@ impl<B: NetBackend> NetDevice<B> {
     pub fn new(config: NetConfig, backend: B) -> Self {
         let mut space = [0; CONFIG_SIZE];
         space[usize::from(NET_CONFIG_MAC)..][..6].copy_from_slice(&config.mac);
+        space[usize::from(NET_CONFIG_STATUS)] = LINK_UP;
         space[usize::from(NET_CONFIG_MTU)..][..2].copy_from_slice(&config.mtu.to_le_bytes());
         Self {
             config: space,
@@ -67,11 +77,42 @@ impl<B: NetBackend> NetDevice<B> {
     }
 
     fn terms(&self) -> Terms {
+        let has = |feature| self.features & feature != 0;
+        // Large segments come with checksums left over; without the one there is not the other.
+        let wanted = |checksums, v4, v6| Wanted {
+            checksums: has(checksums),
+            segments_v4: has(checksums) && has(v4),
+            segments_v6: has(checksums) && has(v6),
+        };
         Terms {
             frame_max: ETHERNET_HEADER + usize::from(self.mtu),
-            partial_from_guest: self.features & NET_FEATURE_CSUM != 0,
-            trusts_device: self.features & NET_FEATURE_GUEST_CSUM != 0,
+            from_guest: wanted(NET_FEATURE_CSUM, NET_FEATURE_HOST_TSO4, NET_FEATURE_HOST_TSO6),
+            to_guest: wanted(
+                NET_FEATURE_GUEST_CSUM,
+                NET_FEATURE_GUEST_TSO4,
+                NET_FEATURE_GUEST_TSO6,
+            ),
+            mergeable: has(NET_FEATURE_MRG_RXBUF),
         }
+    }
+
+    fn set_status(&mut self) {
+        self.config[usize::from(NET_CONFIG_STATUS)] =
+            if self.backend.link_up() { LINK_UP } else { 0 };
+    }
+}
+
+/// The features that a back end makes possible.
+fn offload_features(offers: Offers) -> u64 {
+    const CHECKSUMS: u64 = NET_FEATURE_CSUM | NET_FEATURE_GUEST_CSUM;
+    const SEGMENTS: u64 = NET_FEATURE_GUEST_TSO4
+        | NET_FEATURE_GUEST_TSO6
+        | NET_FEATURE_HOST_TSO4
+        | NET_FEATURE_HOST_TSO6;
+    match (offers.checksums, offers.segments) {
+        (false, _) => 0,
+        (true, false) => CHECKSUMS,
+        (true, true) => CHECKSUMS | SEGMENTS,
     }
 }
 
@@ -81,7 +122,7 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
     }
 
     fn features(&self) -> u64 {
-        NET_FEATURE_MAC | NET_FEATURE_MTU | NET_FEATURE_CSUM | NET_FEATURE_GUEST_CSUM
+        OWN_FEATURES | offload_features(self.backend.offers())
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -94,11 +135,13 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
 
     fn activate(&mut self, features: u64) {
         self.features = features;
+        self.backend.agree(Some(self.terms().to_guest));
     }
 
     fn reset(&mut self) {
         self.features = 0;
         self.processor = Processor::default();
+        self.backend.agree(None);
     }
 
     fn service(
@@ -113,17 +156,21 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
         else {
             return Ok(Progress::default());
         };
-        let (processor, backend, metrics) =
-            (&mut self.processor, &mut self.backend, &mut self.metrics);
-        backend.begin(now_ns);
+        self.backend.begin(now_ns);
+        let processor = &mut self.processor;
+        let mut service = Service { terms, backend: &mut self.backend, metrics: &mut self.metrics };
         let mut more = false;
         if transmit.has_available(memory)? {
-            more |= processor.transmit(transmit, memory, terms, backend, metrics)?;
-            more |= transmit.ask_for_notification(memory)?;
+            more |= match processor.transmit(transmit, memory, &mut service)? {
+                Outcome::Done => transmit.ask_for_notification(memory)?,
+                Outcome::More => true,
+                Outcome::Blocked => false,
+            };
         }
-        backend.process();
-        more |= processor.receive(receive, memory, terms, backend, metrics)?;
-        more |= backend.has_work();
+        service.backend.process();
+        more |= processor.receive(receive, memory, &mut service)? == Outcome::More;
+        more |= self.backend.has_work();
+        self.set_status();
         let interrupt = receive.wants_interrupt(memory)? | transmit.wants_interrupt(memory)?;
         Ok(Progress { interrupt, more })
     }

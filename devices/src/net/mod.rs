@@ -3,13 +3,17 @@
 mod backend;
 mod checksum;
 mod device;
+mod header;
+mod memory;
 mod metrics;
-mod queue;
+mod processor;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Checksum, Frame, NetBackend};
+pub use backend::{NetBackend, Offers, Sent, Wanted};
+pub use denali_abi::virtio::{NET_HEADER, NET_HEADER_DATA_VALID};
 pub use device::{NetConfig, NetDevice};
+pub use memory::{Packet, Piece, Room};
 pub use metrics::NetMetrics;
 
 /// Bytes of an Ethernet header.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress};
 
+mod large;
 mod properties;
 
 /// A back end that remembers what it was given and has what it is told to have.
@@ -17,36 +18,48 @@ struct Pipe(Rc<PipeState>);
 
 #[derive(Default)]
 struct PipeState {
-    taken: RefCell<Vec<(Vec<u8>, Checksum)>>,
-    waiting: RefCell<VecDeque<Vec<u8>>>,
-    front: RefCell<Vec<u8>>,
+    /// Header and frame of each.
+    taken: RefCell<Vec<([u8; NET_HEADER], Vec<u8>)>>,
+    agreed: Cell<Option<Wanted>>,
+    full: Cell<bool>,
+    wanted: Cell<bool>,
+    waiting: RefCell<VecDeque<([u8; NET_HEADER], Vec<u8>)>>,
     processed: Cell<u64>,
 }
 
-/// The pipe as the card holds it: `peek` lends from `shown`.
-struct PipeEnd {
-    pipe: Pipe,
-    shown: Option<Vec<u8>>,
-    checksum: Checksum,
-}
+/// The header of frames that wait: what it says of checksums, the driver may believe.
+const WAITING: [u8; NET_HEADER] = [NET_HEADER_DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-impl NetBackend for PipeEnd {
+impl NetBackend for Pipe {
+    fn offers(&self) -> Offers {
+        Offers { checksums: true, segments: true }
+    }
+    fn agree(&mut self, wanted: Option<Wanted>) {
+        self.0.agreed.set(wanted);
+    }
     fn begin(&mut self, _now_ns: u64) {}
-    fn transmit(&mut self, frame: Frame<'_>) {
-        self.pipe.0.taken.borrow_mut().push((frame.bytes.to_vec(), frame.checksum));
+    fn transmit(&mut self, packet: &Packet<'_, '_>) -> Sent {
+        if self.0.full.get() {
+            return Sent::Later;
+        }
+        let (mut header, mut frame) = ([0; NET_HEADER], Vec::new());
+        memory::copy_out(packet.pieces(), 0, &mut header);
+        packet.copy_frame(&mut frame);
+        self.0.taken.borrow_mut().push((header, frame));
+        Sent::Taken
     }
     fn process(&mut self) {
-        self.pipe.0.processed.set(self.pipe.0.processed.get() + 1);
+        self.0.processed.set(self.0.processed.get() + 1);
     }
-    fn peek(&mut self) -> Option<Frame<'_>> {
-        if self.shown.is_none() {
-            self.shown = self.pipe.0.waiting.borrow_mut().pop_front();
-        }
-        let checksum = self.checksum;
-        self.shown.as_ref().map(|bytes| Frame { bytes, checksum })
+    fn ready(&mut self) -> bool {
+        !self.0.waiting.borrow().is_empty()
     }
-    fn consume(&mut self) {
-        *self.pipe.0.front.borrow_mut() = self.shown.take().unwrap_or_default();
+    fn receive(&mut self, room: &mut Room<'_, '_>) -> Option<usize> {
+        let (header, frame) = self.0.waiting.borrow_mut().pop_front()?;
+        Some(room.put(&header, &frame))
+    }
+    fn want_frames(&mut self, wanted: bool) {
+        self.0.wanted.set(wanted);
     }
     fn has_work(&self) -> bool {
         false
@@ -80,9 +93,8 @@ impl Card {
         let memory = memory();
         let (line, pipe) = (CountedLine::default(), Pipe::default());
         let mut bus = Bus::new();
-        let end = PipeEnd { pipe: pipe.clone(), shown: None, checksum: Checksum::Absent };
         let config = NetConfig { mac: [2, 0, 0, 0, 0, 1], mtu: MTU };
-        let device = Box::new(NetDevice::new(config, end));
+        let device = Box::new(NetDevice::new(config, pipe.clone()));
         assert_eq!(bus.attach(device, Box::new(line.clone())), Ok(0));
         assert_eq!(bus.negotiate(features), 11, "features are agreed");
         bus.set_up(0, &rings[0]);
@@ -115,6 +127,11 @@ impl Card {
         self.receive.offer(&self.memory, head);
     }
 
+    /// A frame for the guest arrives.
+    fn arrive(&self, frame: &[u8]) {
+        self.pipe.0.waiting.borrow_mut().push_back((WAITING, frame.to_vec()));
+    }
+
     fn got(&self, head: u16, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         let at = GuestAddress(BUFFERS + 0x10_0000 + u64::from(head) * 0x1000);
@@ -136,10 +153,10 @@ fn a_frame_travels_each_way() {
     let mut card = Card::new(ALL_FEATURES, 16);
     card.send(3, &with_header(b"from the guest"));
     assert_eq!(card.service(), crate::Service { raised: true, more: false });
-    assert_eq!(card.pipe.0.taken.borrow()[0], (b"from the guest".to_vec(), Checksum::Complete));
+    assert_eq!(card.pipe.0.taken.borrow()[0], ([0; NET_HEADER], b"from the guest".to_vec()));
     assert_eq!(card.transmit.next_used(&card.memory), Some((3, 0)));
 
-    card.pipe.0.waiting.borrow_mut().push_back(b"for the guest".to_vec());
+    card.arrive(b"for the guest");
     card.service();
     assert_eq!(card.receive.next_used(&card.memory), None, "no buffer yet: the frame waits");
     card.want(5, 2048);
@@ -183,7 +200,7 @@ fn a_frame_may_lie_in_pieces_and_in_an_indirect_table() {
     card.service();
     let taken = card.pipe.0.taken.borrow();
     assert_eq!(taken.len(), 2);
-    assert!(taken.iter().all(|(frame, _)| frame == b"in three pieces"));
+    assert!(taken.iter().all(|(_, frame)| frame == b"in three pieces"));
 }
 
 #[test]
@@ -212,7 +229,8 @@ fn the_driver_notifies_of_receive_buffers_only_when_they_are_missed() {
         card.memory.read_obj(GuestAddress(card.receive.rings.used)).unwrap()
     };
     card.want(0, 2048);
-    card.pipe.0.waiting.borrow_mut().extend([vec![1; 60], vec![2; 60]]);
+    card.arrive(&[1; 60]);
+    card.arrive(&[2; 60]);
     card.service();
     assert_eq!(no_notify(&card), 0, "a frame waits for a buffer");
     card.want(1, 2048);
@@ -233,22 +251,26 @@ fn checksums_are_left_to_whom_it_was_agreed() {
     card.send(1, &frame);
     card.service();
     assert_eq!(card.pipe.0.taken.borrow().len(), 1, "a checksum outside the frame is an error");
-    let checksum = card.pipe.0.taken.borrow()[0].1;
-    assert_eq!(checksum, Checksum::Partial { start: 14, offset: 2 });
+    assert_eq!(card.pipe.0.taken.borrow()[0].0, partial, "passed on as it was");
     assert_eq!(card.counter("transmit_errors"), 1);
 
     let mut card = Card::new(abi::FEATURE_VERSION_1, 16);
     card.send(0, &[&partial[..], &[9; 40]].concat());
+    assert_eq!(card.pipe.0.agreed.get(), Some(Wanted::default()));
     let mut tcp = vec![0; 12];
     tcp.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     tcp.extend([4, 210, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 1, 1, 0, 0, 0, 0]);
-    card.pipe.0.waiting.borrow_mut().push_back(tcp);
+    let (at, right) = checksum::transport_checksum(&tcp).unwrap();
+    let pseudo_header = !checksum::complement(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 6, 0, 20]);
+    tcp[at..at + 2].copy_from_slice(&pseudo_header.to_be_bytes());
+    let left_over = [1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0];
+    card.pipe.0.waiting.borrow_mut().push_back((left_over, tcp));
     card.want(0, 2048);
     card.service();
     assert!(card.pipe.0.taken.borrow().is_empty(), "it was not agreed on");
     let got = card.got(0, 66);
-    assert_eq!(got[0], 0, "no flags");
-    assert_ne!(got[62..64], [0, 0], "the checksum is there");
+    assert_eq!(got[..12], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], "nothing is left over");
+    assert_eq!(got[12 + at..][..2], right, "the card has completed it");
 }
 
 #[test]
@@ -262,7 +284,8 @@ fn wrong_frames_are_dropped_and_counted() {
     card.send(3, &segmented);
     card.send(4, &vec![0; 12 + 14 + usize::from(MTU)]);
     card.want(0, 20);
-    card.pipe.0.waiting.borrow_mut().extend([vec![1; 9], vec![2; 8]]);
+    card.arrive(&[1; 9]);
+    card.arrive(&[2; 8]);
     card.service();
     assert!(!card.broken());
     assert_eq!(card.counter("transmit_errors"), 4);
@@ -277,7 +300,7 @@ fn work_is_bounded_and_the_rest_reported() {
     for head in 0..16 {
         card.want(head, 2048);
     }
-    card.pipe.0.waiting.borrow_mut().extend(std::iter::repeat_n(vec![1; 60], 300));
+    (0..300).for_each(|_| card.arrive(&[1; 60]));
     let service = card.service();
     assert!(!service.more, "out of buffers is not more to do");
     assert_eq!(card.receive.used_index(&card.memory), 16);
@@ -286,7 +309,7 @@ fn work_is_bounded_and_the_rest_reported() {
     for head in 0..=255 {
         card.want(head, 2048);
     }
-    card.pipe.0.waiting.borrow_mut().extend(std::iter::repeat_n(vec![1; 60], 300));
+    (0..300).for_each(|_| card.arrive(&[1; 60]));
     assert!(card.service().more);
 }
 
@@ -402,8 +425,7 @@ fn the_register_file_reads_as_documented() {
 fn bus_numbers_devices_and_ends() {
     let mut card = Card::new(ALL_FEATURES, 16);
     for number in 1..=62 {
-        let end = PipeEnd { pipe: Pipe::default(), shown: None, checksum: Checksum::Complete };
-        let device = Box::new(NetDevice::new(NetConfig { mac: [2; 6], mtu: MTU }, end));
+        let device = Box::new(NetDevice::new(NetConfig { mac: [2; 6], mtu: MTU }, Pipe::default()));
         let attached = card.bus.attach(device, Box::new(CountedLine::default()));
         assert_eq!(attached, if number < 62 { Ok(number) } else { Err(crate::BusFull) });
     }

@@ -11,7 +11,7 @@ enum Action {
     Offer { queue: bool, head: u16 },
     AvailableIndex { queue: bool, index: u16 },
     Scribble { at: u64, value: u64 },
-    Frame { length: usize },
+    Frame { header: [u8; NET_HEADER], length: usize },
     Service,
 }
 
@@ -22,6 +22,11 @@ fn address() -> impl Strategy<Value = u64> {
         1 => MEMORY_SIZE as u64 - 64..MEMORY_SIZE as u64 + 64,
         1 => any::<u64>(),
     ]
+}
+
+fn header() -> impl Strategy<Value = [u8; NET_HEADER]> {
+    let segment = [1, 1, 54, 0, 0xb4, 5, 34, 0, 16, 0, 0, 0];
+    prop_oneof![Just(WAITING), Just(segment), any::<[u8; NET_HEADER]>()]
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -43,7 +48,8 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(queue, index)| Action::AvailableIndex { queue, index }),
         1 => (0x10_000..0x20_000_u64, any::<u64>())
             .prop_map(|(at, value)| Action::Scribble { at, value }),
-        2 => (1..4000_usize).prop_map(|length| Action::Frame { length }),
+        2 => (header(), prop_oneof![1..4000_usize, 0..70_000_usize])
+            .prop_map(|(header, length)| Action::Frame { header, length }),
         6 => Just(Action::Service),
     ]
 }
@@ -74,10 +80,10 @@ fn apply(card: &mut Card, action: &Action) {
         Action::Scribble { at, value } => {
             card.memory.write_obj(value, GuestAddress(at)).unwrap();
         }
-        Action::Frame { length } => {
+        Action::Frame { header, length } => {
             let mut waiting = card.pipe.0.waiting.borrow_mut();
             if waiting.len() < 64 {
-                waiting.push_back(vec![7; length]);
+                waiting.push_back((header, vec![7; length]));
             }
         }
         Action::Service => {
@@ -98,7 +104,9 @@ proptest! {
     fn no_driver_harms_the_monitor(
         actions in prop::collection::vec(action(), 1..120),
         size in prop_oneof![Just(16_u16), Just(1), Just(256)],
-        features in prop_oneof![Just(ALL_FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in prop_oneof![
+            Just(ALL_FEATURES), Just(abi::FEATURE_VERSION_1), Just(ALL_FEATURES | large::FEATURES)
+        ],
     ) {
         let mut card = Card::new(features, size);
         for action in &actions {
