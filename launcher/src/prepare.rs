@@ -72,7 +72,6 @@ impl Launch {
             block: devices.block,
             console: devices.console,
             entropy: devices.entropy,
-            broker: devices.broker,
             output: settings.output,
             report,
         };

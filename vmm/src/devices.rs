@@ -3,6 +3,7 @@
 use crate::events::Events;
 use crate::guest::padded_name;
 use crate::network;
+use crate::sandbox::Needs;
 use crate::start::{StartError, io_error};
 use denali_abi::boot::{DeviceEntry, KIND_BLOCK, KIND_CONSOLE, KIND_ENTROPY, KIND_NET};
 use denali_abi::doorbell::DEVICES_MAX;
@@ -10,7 +11,7 @@ use denali_devices::virtio::VirtioDevice;
 use denali_devices::{Bus, Interrupt};
 use denali_hypervisor::GuestRam;
 use denali_interrupts::{Batcher, Line};
-use denali_launcher::spec::{MachineSpec, NetBackendSpec, NetSpec};
+use denali_launcher::spec::{BlockBackendSpec, IoSpec, MachineSpec, NetBackendSpec, NetSpec};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -54,6 +55,29 @@ fn addresses(net: &NetSpec) -> DeviceEntry {
         prefix_len: net.prefix_len,
         ..DeviceEntry::EMPTY
     }
+}
+
+/// What the devices need of the sandbox.
+pub(crate) fn needs(spec: &MachineSpec) -> Needs {
+    let mut needs = Needs::default();
+    for net in &spec.net {
+        match &net.backend {
+            NetBackendSpec::User(user) => needs.broker |= user.broker.is_some(),
+            NetBackendSpec::Tap { .. } | NetBackendSpec::Socket { .. } => needs.wire = true,
+            NetBackendSpec::VhostUser { .. } => needs.vhost_user = true,
+        }
+    }
+    for block in &spec.block {
+        match block.backend {
+            BlockBackendSpec::File { io, .. } => {
+                needs.uring |= io != IoSpec::Sync;
+                needs.disk |= io != IoSpec::IoUring;
+            }
+            BlockBackendSpec::VhostUser { .. } => needs.vhost_user = true,
+        }
+    }
+    needs.broker |= needs.vhost_user;
+    needs
 }
 
 /// Makes all devices and attaches them in the order of their numbers.

@@ -134,7 +134,11 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     let events = Events::new(batcher.stop_line()).map_err(io_error("set up events"))?;
     let bus = devices::attach(&spec, &batcher, &events)?;
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
-    sandbox::enter(&sandbox::Needs { kvm: hypervisor == "kvm", tracee: vcpu.process_id() })?;
+    sandbox::enter(&sandbox::Needs {
+        kvm: hypervisor == "kvm",
+        tracee: vcpu.process_id(),
+        ..devices::needs(&spec)
+    })?;
 
     output.event(&Started {
         name: &spec.name,

@@ -8,7 +8,6 @@ use crate::error::LaunchError;
 use crate::prepare::Opened;
 use crate::spec::{BlockSpec, ConsoleSpec, EntropySpec, NetSpec};
 use denali_config::{Document, Guest};
-use std::os::fd::RawFd;
 
 /// All devices of a guest, open.
 pub(crate) struct Devices {
@@ -16,7 +15,6 @@ pub(crate) struct Devices {
     pub(crate) block: Vec<BlockSpec>,
     pub(crate) console: Vec<ConsoleSpec>,
     pub(crate) entropy: Vec<EntropySpec>,
-    pub(crate) broker: Option<RawFd>,
 }
 
 /// Where a field was written, for messages.
@@ -62,5 +60,5 @@ pub(crate) fn open(
         .entropy
         .iter()
         .map(|entropy| EntropySpec { name: entropy.name.clone(), limit: entropy.limit.into() });
-    Ok(Devices { net, block, console, entropy: entropy.collect(), broker: None })
+    Ok(Devices { net, block, console, entropy: entropy.collect() })
 }

@@ -6,6 +6,7 @@ use crate::listen;
 use crate::prepare::{Opened, Published};
 use crate::spec::{NetBackendSpec, NetSpec, PublishSpec, UserSpec};
 use denali_config::{Net, NetBackend, UserBackend};
+use denali_wire::{SeqpacketSocket, Tap};
 
 /// Opens network device `number`; `place` gives the place of a field of its back end.
 pub(super) fn open<'a>(
@@ -16,9 +17,16 @@ pub(super) fn open<'a>(
 ) -> Result<NetSpec, LaunchError> {
     let backend = match &net.backend {
         NetBackend::User(user) => NetBackendSpec::User(open_user(number, user, opened, place)?),
-        NetBackend::Tap(_) => return Err(place(".tap").unavailable("not built in")),
+        NetBackend::Tap(name) => {
+            let tap = Tap::open(name).map_err(|error| place(".tap").unavailable(error))?;
+            NetBackendSpec::Tap { tap: opened.keep(tap) }
+        }
+        NetBackend::Socket(path) => {
+            let socket = SeqpacketSocket::connect(path.as_ref());
+            let socket = socket.map_err(|error| place(".socket").unavailable(error))?;
+            NetBackendSpec::Socket { socket: opened.keep(socket) }
+        }
         NetBackend::VhostUser(_) => return Err(place(".vhost-user").unavailable("not built in")),
-        NetBackend::Socket(_) => return Err(place(".socket").unavailable("not built in")),
     };
     Ok(NetSpec {
         name: net.name.clone(),
@@ -47,5 +55,5 @@ fn open_user<'a>(
         let listener = opened.keep(listener);
         publish.push(PublishSpec { listener, guest_port: port.guest_port });
     }
-    Ok(UserSpec { publish, max_connections: user.max_connections, egress: None, resolves: false })
+    Ok(UserSpec { publish, max_connections: user.max_connections, broker: None, resolves: false })
 }

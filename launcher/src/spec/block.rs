@@ -35,8 +35,8 @@ pub enum BlockBackendSpec {
     VhostUser {
         /// The connection to it.
         socket: RawFd,
-        /// Its number among the back ends that the broker connects to anew.
-        number: u32,
+        /// Channel to the broker, which connects anew.
+        broker: RawFd,
     },
 }
 

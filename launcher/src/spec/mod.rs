@@ -36,8 +36,6 @@ pub struct MachineSpec {
     pub console: Vec<ConsoleSpec>,
     /// Entropy devices, whose numbers follow.
     pub entropy: Vec<EntropySpec>,
-    /// Socket to the broker, which opens connections for the monitor; none where nothing needs it.
-    pub broker: Option<RawFd>,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report as JSON, open for writing.

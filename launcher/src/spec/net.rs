@@ -49,8 +49,8 @@ pub enum NetBackendSpec {
     VhostUser {
         /// The connection to it.
         socket: RawFd,
-        /// Its number among the back ends that the broker connects to anew.
-        number: u32,
+        /// Channel to the broker, which connects anew.
+        broker: RawFd,
     },
 }
 
@@ -62,8 +62,8 @@ pub struct UserSpec {
     pub publish: Vec<PublishSpec>,
     /// Most connections at once.
     pub max_connections: usize,
-    /// Number of the device's egress rules at the broker; `None` where nothing leads out.
-    pub egress: Option<u32>,
+    /// Channel to the broker, which opens what the guest may connect to; `None` where nothing leads out.
+    pub broker: Option<RawFd>,
     /// Whether the gateway answers questions for names.
     pub resolves: bool,
 }

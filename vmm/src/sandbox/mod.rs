@@ -9,12 +9,25 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
-/// What the guest's back end needs beyond what every guest does.
+mod calls;
+
+/// What the guest's back end and devices need beyond what every guest does.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Needs {
     /// KVM's ioctls.
     pub(crate) kvm: bool,
     /// Tracing this process.
     pub(crate) tracee: Option<u32>,
+    /// A file as a disk, one request after the other.
+    pub(crate) disk: bool,
+    /// A file as a disk, by io_uring.
+    pub(crate) uring: bool,
+    /// A tap, or a seqpacket socket.
+    pub(crate) wire: bool,
+    /// A vhost-user back end.
+    pub(crate) vhost_user: bool,
+    /// A broker.
+    pub(crate) broker: bool,
 }
 
 /// Gives up core dumps, new privileges and all system calls but those needed.
@@ -26,42 +39,9 @@ pub(crate) fn enter(needs: &Needs) -> Result<(), StartError> {
     seccompiler::apply_filter(&program).map_err(|error| StartError::Sandbox(error.to_string()))
 }
 
-/// A system call and why it is made.
-type Allowed = (libc::c_long, &'static str);
-
-/// Calls that every guest's monitor makes.
-#[rustfmt::skip]
-const ALWAYS: &[Allowed] = &[
-    (libc::SYS_read, "signals"),
-    (libc::SYS_pread64, "the image's symbols, for a crash report"),
-    (libc::SYS_recvfrom, "host sockets of the user network"),
-    (libc::SYS_write, "console, messages, crash report"),
-    (libc::SYS_writev, "messages of the standard library"),
-    (libc::SYS_sendto, "host sockets of the user network"),
-    (libc::SYS_accept4, "connections to published ports"),
-    (libc::SYS_shutdown, "half-closed connections"),
-    (libc::SYS_close, "closed connections"),
-    (libc::SYS_epoll_wait, "events of the user network"),
-    (libc::SYS_epoll_pwait2, "the idle guest's sleep"),
-    (libc::SYS_epoll_ctl, "new connections, a paused listener"),
-    (libc::SYS_poll, "a console that is slow"),
-    (libc::SYS_setitimer, "the quantum"),
-    (libc::SYS_rt_sigreturn, "back from the quantum's handler"),
-    (libc::SYS_restart_syscall, "calls that a stop and continue interrupted"),
-    (libc::SYS_clock_gettime, "time, where the host has no vDSO clock"),
-    (libc::SYS_brk, "the allocator"),
-    (libc::SYS_munmap, "the allocator"),
-    (libc::SYS_mremap, "the allocator"),
-    (libc::SYS_madvise, "the allocator"),
-    (libc::SYS_futex, "locks of the standard library"),
-    (libc::SYS_getrandom, "hash seeds of the standard library"),
-    (libc::SYS_exit_group, "the end"),
-    (libc::SYS_exit, "the end"),
-];
-
 fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALWAYS.iter().map(|(call, _)| (*call, Vec::new())).collect();
+        calls::needed(needs).map(|(call, _)| (call, Vec::new())).collect();
     // The allocator: private memory that cannot be executed.
     rules.insert(
         libc::SYS_mmap,
@@ -75,8 +55,9 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
     // Connections reset instead of closed.
     let option = [equal(1, libc::SOL_SOCKET as u64)?, equal(2, libc::SO_LINGER as u64)?];
     rules.insert(libc::SYS_setsockopt, vec![SeccompRule::new(option.to_vec())?]);
-    if needs.kvm {
-        rules.insert(libc::SYS_ioctl, kvm_ioctls()?);
+    let ioctls = ioctls(needs)?;
+    if !ioctls.is_empty() {
+        rules.insert(libc::SYS_ioctl, ioctls);
     }
     if let Some(tracee) = needs.tracee {
         rules.insert(libc::SYS_ptrace, trace_requests(tracee)?);
@@ -86,12 +67,15 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
         .try_into()
 }
 
-/// Running the vCPU, and its way out of an exception.
-fn kvm_ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+/// Running the vCPU, and its way out of an exception; what the driver of a tap's card takes.
+fn ioctls(needs: &Needs) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVM_RUN: u64 = 0xae80;
     const KVM_GET_SREGS: u64 = 0x8138_ae83;
     const KVM_SET_SREGS: u64 = 0x4138_ae84;
-    [KVM_RUN, KVM_GET_SREGS, KVM_SET_SREGS].into_iter().map(|request| rule(1, request)).collect()
+    const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+    let kvm = [KVM_RUN, KVM_GET_SREGS, KVM_SET_SREGS].into_iter().filter(|_| needs.kvm);
+    let tap = [TUNSETOFFLOAD].into_iter().filter(|_| needs.wire);
+    kvm.chain(tap).map(|request| rule(1, request)).collect()
 }
 
 /// One process, the guest: to continue and stop it, to read and set its registers, to know its signals.
@@ -136,15 +120,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_compiles_for_both_back_ends() {
-        assert!(compile(&Needs { kvm: true, tracee: None }).is_ok());
-        assert!(compile(&Needs { kvm: false, tracee: Some(4_000_000) }).is_ok());
-    }
-
-    #[test]
-    fn no_call_is_listed_twice() {
-        let mut calls: Vec<_> = ALWAYS.iter().map(|(call, _)| call).collect();
-        calls.sort_unstable();
-        assert!(calls.windows(2).all(|pair| pair[0] != pair[1]));
+    fn the_filter_compiles_for_whatever_is_needed() {
+        let everything = Needs {
+            kvm: true,
+            tracee: Some(4_000_000),
+            disk: true,
+            uring: true,
+            wire: true,
+            vhost_user: true,
+            broker: true,
+        };
+        for needs in [Needs::default(), Needs { kvm: true, ..Needs::default() }, everything] {
+            assert!(compile(&needs).is_ok(), "{needs:?}");
+        }
     }
 }

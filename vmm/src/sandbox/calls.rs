@@ -1,0 +1,100 @@
+//! The system calls that a monitor makes, each with its reason.
+
+use super::Needs;
+
+/// A system call and why it is made.
+pub(super) type Allowed = (libc::c_long, &'static str);
+
+/// The calls of a monitor with these needs, as far as their arguments do not matter.
+pub(super) fn needed(needs: &Needs) -> impl Iterator<Item = Allowed> {
+    let sometimes = [
+        (needs.disk, DISK),
+        (needs.uring, URING),
+        (needs.wire, WIRE),
+        (needs.vhost_user, VHOST_USER),
+        (needs.broker, BROKER),
+    ];
+    let sometimes =
+        sometimes.into_iter().filter(|(needed, _)| *needed).flat_map(|(_, calls)| calls);
+    ALWAYS.iter().chain(sometimes).copied()
+}
+
+/// Calls that every guest's monitor makes.
+#[rustfmt::skip]
+const ALWAYS: &[Allowed] = &[
+    (libc::SYS_read, "signals"),
+    (libc::SYS_pread64, "the image's symbols, for a crash report"),
+    (libc::SYS_recvfrom, "host sockets of the user network"),
+    (libc::SYS_write, "console, messages, crash report"),
+    (libc::SYS_writev, "messages of the standard library"),
+    (libc::SYS_sendto, "host sockets of the user network"),
+    (libc::SYS_accept4, "connections to published ports"),
+    (libc::SYS_shutdown, "half-closed connections"),
+    (libc::SYS_close, "closed connections"),
+    (libc::SYS_epoll_wait, "events of the user network"),
+    (libc::SYS_epoll_pwait2, "the idle guest's sleep"),
+    (libc::SYS_epoll_ctl, "new connections, a paused listener"),
+    (libc::SYS_poll, "a console that is slow"),
+    (libc::SYS_setitimer, "the quantum"),
+    (libc::SYS_rt_sigreturn, "back from the quantum's handler"),
+    (libc::SYS_restart_syscall, "calls that a stop and continue interrupted"),
+    (libc::SYS_clock_gettime, "time, where the host has no vDSO clock"),
+    (libc::SYS_brk, "the allocator"),
+    (libc::SYS_munmap, "the allocator"),
+    (libc::SYS_mremap, "the allocator"),
+    (libc::SYS_madvise, "the allocator"),
+    (libc::SYS_futex, "locks of the standard library"),
+    (libc::SYS_getrandom, "hash seeds of the standard library"),
+    (libc::SYS_exit_group, "the end"),
+    (libc::SYS_exit, "the end"),
+];
+
+/// A file as a disk, one request after the other.
+#[rustfmt::skip]
+const DISK: &[Allowed] = &[
+    (libc::SYS_preadv, "the guest reads its disk"),
+    (libc::SYS_pwritev, "the guest writes its disk"),
+    (libc::SYS_fdatasync, "the guest flushes its disk"),
+    (libc::SYS_fallocate, "the guest discards or zeroes a part of its disk"),
+];
+
+/// A file as a disk, by io_uring: the ring itself allows reading, writing and syncing one file.
+#[rustfmt::skip]
+const URING: &[Allowed] = &[
+    (libc::SYS_io_uring_enter, "requests of the guest to its disk"),
+];
+
+/// A tap or a seqpacket socket.
+#[rustfmt::skip]
+const WIRE: &[Allowed] = &[
+    (libc::SYS_readv, "frames for the guest"),
+    (libc::SYS_sendmsg, "frames of the guest"),
+];
+
+/// A vhost-user back end.
+#[rustfmt::skip]
+const VHOST_USER: &[Allowed] = &[
+    (libc::SYS_sendmsg, "the back end is told of queues"),
+    (libc::SYS_recvmsg, "the back end answers"),
+    (libc::SYS_eventfd2, "doorbells of queues"),
+];
+
+/// A broker.
+#[rustfmt::skip]
+const BROKER: &[Allowed] = &[
+    (libc::SYS_recvmsg, "the broker passes a connection"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_listed_twice_for_one_reason() {
+        for list in [ALWAYS, DISK, URING, WIRE, VHOST_USER, BROKER] {
+            let mut calls: Vec<_> = list.iter().map(|(call, _)| call).collect();
+            calls.sort_unstable();
+            assert!(calls.windows(2).all(|pair| pair[0] != pair[1]));
+        }
+    }
+}
