@@ -4,6 +4,7 @@
 //! writes into registers, rings and descriptors is validated before use: a broken driver gets
 //! `NEEDS_RESET` and silence until it resets its device; the monitor is never the one to suffer.
 
+pub mod block;
 mod bus;
 pub mod net;
 #[cfg(test)]

@@ -29,8 +29,14 @@ pub trait VirtioDevice<M: GuestMemory> {
     /// The driver is ready and has agreed to `features`.
     fn activate(&mut self, features: u64);
 
-    /// The driver is gone, or starts anew.
+    /// The driver is gone, or starts anew. The device touches guest memory no more when this returns,
+    /// or as long as it is not [at rest](VirtioDevice::at_rest) afterwards; it waits for a bounded time.
     fn reset(&mut self);
+
+    /// Nothing is under way that touches guest memory. A reset is complete for the driver only then.
+    fn at_rest(&self) -> bool {
+        true
+    }
 
     /// Moves what there is between the queues and the back end, within a budget. `now_ns` is
     /// monotonic time.

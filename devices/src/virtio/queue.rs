@@ -44,6 +44,9 @@ pub enum QueueError {
     /// A buffer is not in memory the guest may use so.
     #[error("buffer address")]
     OutOfRange,
+    /// A chain is made available again while it is in flight.
+    #[error("chain in flight")]
+    HeadInUse,
 }
 
 /// What the driver has written about a queue, not yet believed.

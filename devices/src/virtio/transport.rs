@@ -33,6 +33,8 @@ pub struct Transport<M: GuestMemory> {
     /// The queues as validated when the driver became ready; none before.
     queues: Vec<DeviceQueue>,
     interrupt_status: u32,
+    /// The driver has asked for a reset, and the device is still at work.
+    resetting: bool,
     counters: Counters,
 }
 
@@ -59,6 +61,7 @@ impl<M: GuestMemory> Transport<M> {
             setups,
             queues: Vec::new(),
             interrupt_status: 0,
+            resetting: false,
             counters: Counters::default(),
         }
     }
@@ -171,6 +174,7 @@ impl<M: GuestMemory> Transport<M> {
     /// Takes the status bits whose time has come, in their order; bits are cleared by a reset only.
     fn set_status(&mut self, value: u32) -> bool {
         if value == 0 {
+            self.counters.resets += 1;
             self.reset();
             return false;
         }
@@ -198,8 +202,9 @@ impl<M: GuestMemory> Transport<M> {
         unoffered == 0 && self.driver_features & abi::FEATURE_VERSION_1 != 0
     }
 
+    /// A device that is still at work keeps the driver waiting: the reset is over when the status reads
+    /// as 0 (virtio 1.2, section 2.4.1), and until then it says that the device needs one.
     fn reset(&mut self) {
-        self.status = 0;
         self.device_features_select = 0;
         self.driver_features_select = 0;
         self.driver_features = 0;
@@ -207,8 +212,9 @@ impl<M: GuestMemory> Transport<M> {
         self.setups = fresh_setups(self.device.queue_sizes());
         self.queues.clear();
         self.interrupt_status = 0;
-        self.counters.resets += 1;
         self.device.reset();
+        self.resetting = !self.device.at_rest();
+        self.status = if self.resetting { abi::STATUS_NEEDS_RESET } else { 0 };
     }
 
     /// The driver says that a queue has new chains. True: there is such a queue at work.
@@ -228,6 +234,9 @@ impl<M: GuestMemory> Transport<M> {
     pub fn service(&mut self, memory: &M, now_ns: u64) -> Service {
         if !self.running() {
             self.device.idle(now_ns);
+            if self.resetting && self.device.at_rest() {
+                self.reset();
+            }
             return Service::default();
         }
         match self.work(memory, now_ns) {

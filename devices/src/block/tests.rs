@@ -1,0 +1,1 @@
+//! Tests of the block device against a back end in memory.
