@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 pub type Memory = GuestMemoryMmap<()>;
@@ -209,6 +210,18 @@ impl Guest {
         let slot = USED + 4 + 8 * u64::from(index % SIZE);
         self.memory.write_obj(u32::from(head), GuestAddress(slot)).unwrap();
         self.memory.write_obj(index.wrapping_add(1), GuestAddress(USED + 2)).unwrap();
+    }
+
+    /// How many requests were returned in all.
+    pub fn used_index(&self) -> u16 {
+        self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+    }
+
+    /// Waits until the monitor would be woken for the device, or for `limit`.
+    pub fn sleep(&self, limit: Duration) {
+        let mut polled = libc::pollfd { fd: self.poll, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, valid during the call.
+        unsafe { libc::poll(&raw mut polled, 1, limit.as_millis() as i32) };
     }
 
     /// Does as a back end that wants to be kicked when the available index passes `index`.

@@ -5,5 +5,6 @@ mod driver;
 mod hostile;
 mod reconnect;
 mod start;
+mod storage_daemon;
 mod track;
 mod work;
