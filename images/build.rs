@@ -1,6 +1,6 @@
-//! Builds what the `denali` program starts: the guest images and the monitor `denali-vmm`.
+//! Builds what the `denali` program starts: the guest images, the monitor `denali-vmm`, and the broker.
 //!
-//! Guests are freestanding programs and the monitor is linked statically, which one `cargo run`
+//! Guests are freestanding programs, monitor and broker are linked statically, which one `cargo run`
 //! cannot express, so both are built by nested cargo invocations in target directories of their
 //! own. The sources they were built from are watched, so that a change to one rebuilds it.
 
@@ -21,7 +21,7 @@ const GUESTS: [&str; 3] = ["hello", "web", "probe"];
 /// Compiler flags of guest images: freestanding, not relocated, with frames for backtraces.
 const GUEST_FLAGS: &str = "--cfg guest_image -Crelocation-model=static -Cforce-frame-pointers=yes";
 
-/// Compiler flags of the monitor: linked statically, which saves memory for each guest.
+/// Compiler flags of the monitor: linked statically, which saves memory for each guest; the broker too.
 const MONITOR_FLAGS: &str = "-Ctarget-feature=+crt-static";
 
 /// Beginnings of the names of variables with which the outer cargo describes this build script's own
@@ -73,13 +73,13 @@ fn main() {
     let release = variable("PROFILE") == "release";
     let monitor = Build {
         root,
-        packages: &["denali-vmm"],
+        packages: &["denali-vmm", "denali-broker"],
         profile: if release { "monitor" } else { "monitor-checked" },
         flags: MONITOR_FLAGS,
         target_dir: &out.join("monitor-target"),
     };
-    for path in monitor.run(&mut watched) {
-        export("MONITOR", &path);
+    for (name, path) in ["MONITOR", "BROKER"].iter().zip(monitor.run(&mut watched)) {
+        export(name, &path);
     }
 
     for path in watched {

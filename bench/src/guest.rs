@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,13 @@ impl Guest {
         }
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
         let settings =
-            Settings { built_in: &built_in, image, output: OutputSpec::Human, report: None };
+            Settings {
+            built_in: &built_in,
+            image,
+            broker: Path::new(denali_images::BROKER_PATH),
+            output: OutputSpec::Human,
+            report: None,
+        };
         Ok(Launch::prepare(&document, &settings)?)
     }
 

@@ -7,6 +7,7 @@ use denali_launcher::spec::OutputSpec;
 use denali_launcher::{Launch, Published, Settings};
 use denali_vmm::ClockStart;
 use serde_json::json;
+use std::path::Path;
 
 /// Returns only if something the guest needs could not be opened.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -18,6 +19,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &Settings {
             built_in: &built_in(),
             image: None,
+            broker: Path::new(denali_images::BROKER_PATH),
             output: match format {
                 Format::Human => OutputSpec::Human,
                 Format::Json => OutputSpec::Json,

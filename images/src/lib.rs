@@ -30,6 +30,9 @@ pub const BUILT_IN: &[BuiltIn] = &[
 /// The monitor that this build made; on another machine it lies beside `denali` instead.
 pub const MONITOR_PATH: &str = env!("DENALI_MONITOR");
 
+/// The broker that this build made; on another machine it lies beside `denali` instead.
+pub const BROKER_PATH: &str = env!("DENALI_BROKER");
+
 /// The image of the guest that the end-to-end tests drive.
 pub const PROBE_PATH: &str = env!("DENALI_PROBE");
 
@@ -53,8 +56,8 @@ mod tests {
     }
 
     #[test]
-    fn probe_and_monitor_are_where_the_constants_say() {
-        for path in [PROBE_PATH, MONITOR_PATH] {
+    fn programs_are_where_the_constants_say() {
+        for path in [PROBE_PATH, MONITOR_PATH, BROKER_PATH] {
             let bytes = std::fs::read(path).expect(path);
             assert!(bytes.starts_with(b"\x7fELF"), "{path}");
         }

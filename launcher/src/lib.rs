@@ -7,13 +7,14 @@
 //! program as a child instead. Either way the monitor has the standard streams and the descriptors
 //! named in its [`spec::MachineSpec`], and nothing else: no environment, no other descriptor.
 
+mod broker;
 mod devices;
 mod error;
 mod hypervisor;
 mod image;
 mod listen;
-mod monitor;
 mod prepare;
+mod programs;
 mod sealed;
 mod spawn;
 pub mod spec;
@@ -22,6 +23,6 @@ mod take_over;
 pub use error::LaunchError;
 pub use hypervisor::{KvmProblem, open_kvm};
 pub use image::{IMAGE_SIZE_MAX, SealedImage, read as read_image};
-pub use monitor::find as find_monitor;
 pub use prepare::{Launch, Published, Settings};
+pub use programs::find_monitor;
 pub use spawn::Streams;

@@ -19,6 +19,8 @@ pub struct Settings<'a> {
     pub built_in: &'a [(&'a str, &'a [u8])],
     /// The configuration's image, if it is in memory already; else it is copied for this guest alone.
     pub image: Option<&'a SealedImage>,
+    /// Where `denali-broker` was built; one that lies beside the running program is taken first.
+    pub broker: &'a Path,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report; emptied at start, made if missing.
@@ -57,7 +59,7 @@ impl Launch {
         let mut opened = Opened::default();
         let image = ImageSpec { file: opened.keep(image), name: image_name };
         let hypervisor = opened.hypervisor(&guest, document)?;
-        let devices = devices::open(&guest, document, &mut opened)?;
+        let devices = devices::open(&guest, document, settings.broker, &mut opened)?;
         let report = match settings.report {
             Some(path) => Some(opened.report(path)?),
             None => None,

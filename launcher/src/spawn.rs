@@ -54,7 +54,7 @@ impl Launch {
 }
 
 /// Lets the descriptors stay open across exec, and the standard streams; all others are closed.
-fn pass_on(descriptors: &[OwnedFd]) -> Result<(), Errno> {
+pub(crate) fn pass_on(descriptors: &[OwnedFd]) -> Result<(), Errno> {
     close_others_on_exec()?;
     for descriptor in descriptors {
         fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;

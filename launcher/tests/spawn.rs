@@ -35,6 +35,7 @@ fn prepare(report: &Path) -> Launch {
     let settings = Settings {
         built_in: &[("tiny", b"the image")],
         image: None,
+        broker: Path::new("broker"),
         output: OutputSpec::Json,
         report: Some(report),
     };
@@ -135,7 +136,13 @@ fn guests_of_one_sealed_image_share_its_file() {
     let sealed = SealedImage::new(&guest.image, document.origin("image"), built_in).unwrap();
     let launch = || {
         let image = Some(&sealed);
-        let settings = Settings { built_in: &[], image, output: OutputSpec::Human, report: None };
+        let settings = Settings {
+            built_in: &[],
+            image,
+            broker: Path::new("broker"),
+            output: OutputSpec::Human,
+            report: None,
+        };
         Launch::prepare(&document, &settings).unwrap()
     };
     let (one, other) = (launch(), launch());

@@ -7,7 +7,6 @@ mod end;
 mod events;
 mod guest;
 mod machine;
-mod network;
 mod output;
 pub mod report;
 mod sandbox;

@@ -71,6 +71,14 @@ pub(crate) enum StartError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A device cannot be made of what the launcher opened.
+    #[error("device {name}: {source}")]
+    Device {
+        /// What the configuration calls it.
+        name: String,
+        /// The reason.
+        source: io::Error,
+    },
     /// The sandbox cannot be set up, and nothing runs without.
     #[error("cannot enter the sandbox: {0}")]
     Sandbox(String),
@@ -94,9 +102,11 @@ impl StartError {
                 error: ImageError::MemoryTooSmall { .. } | ImageError::Space(_), ..
             } => Some(BAD_CONFIG),
             Self::Image { .. } | Self::MissingDevice { .. } => Some(BAD_IMAGE),
-            Self::Hypervisor(_) | Self::Host { .. } | Self::Io { .. } | Self::Sandbox(_) => {
-                Some(HOST_LACKS)
-            }
+            Self::Hypervisor(_)
+            | Self::Host { .. }
+            | Self::Io { .. }
+            | Self::Device { .. }
+            | Self::Sandbox(_) => Some(HOST_LACKS),
             Self::Spec(_) | Self::Memory | Self::Loop(_) => Some(MONITOR_FAILED),
         }
     }
@@ -122,6 +132,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
         HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
         HypervisorSpec::Process => ("process", Backing::Shared),
     };
+    let backing = if devices::shares_memory(&spec) { Backing::Exported } else { backing };
     let ram = guest::load(&image, (file, mapped.bytes()), spec.memory_size, backing)
         .map_err(|error| name_image(error, &spec))?;
     drop(mapped);
@@ -132,7 +143,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
 
     let batcher = Batcher::new();
     let events = Events::new(batcher.stop_line()).map_err(io_error("set up events"))?;
-    let bus = devices::attach(&spec, &batcher, &events)?;
+    let bus = devices::attach(&spec, &batcher, &ram, &events)?;
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
     sandbox::enter(&sandbox::Needs {
         kvm: hypervisor == "kvm",

@@ -66,6 +66,16 @@ pub struct UserBackend {
     pub resolver: Option<SocketAddr>,
 }
 
+impl UserBackend {
+    /// Whether a name server answers the guest: some rule has a name.
+    #[must_use]
+    pub fn resolves(&self) -> bool {
+        let named =
+            |rule: &EgressRule| matches!(rule.to, Destination::Name(_) | Destination::Below(_));
+        self.egress.iter().any(named)
+    }
+}
+
 /// Something that a guest may connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressRule {
@@ -150,21 +160,20 @@ fn user_backend(user: &UserBackendConfig, field: &str) -> Result<UserBackend, Fi
         let message = format!("has {} rules; at most {EGRESS_MAX}", user.egress.len());
         return Err(FieldError::new(field("egress"), message));
     }
-    let names =
-        |rule: &EgressConfig| matches!(rule.to, Destination::Name(_) | Destination::Below(_));
-    if user.resolver.is_some() && !user.egress.iter().any(names) {
-        let message =
-            "is never asked, because no egress rule has a name; add one or leave this out";
-        return Err(FieldError::new(field("resolver"), message));
-    }
-    Ok(UserBackend {
+    let resolved = UserBackend {
         publish: user.publish.clone(),
         max_connections: ranged(user.max_connections, 1, 16384)
             .map_err(|why| FieldError::new(field("max_connections"), why))?
             .into(),
         egress: user.egress.iter().map(egress_rule).collect(),
         resolver: user.resolver.map(|resolver| resolver.0),
-    })
+    };
+    if resolved.resolver.is_some() && !resolved.resolves() {
+        let message =
+            "is never asked, because no egress rule has a name; add one or leave this out";
+        return Err(FieldError::new(field("resolver"), message));
+    }
+    Ok(resolved)
 }
 
 fn egress_rule(config: &EgressConfig) -> EgressRule {

@@ -1,19 +1,33 @@
 //! Opens what block devices are made of.
 
 use super::Place;
+use super::channels::Channels;
 use crate::error::LaunchError;
 use crate::prepare::Opened;
-use crate::spec::BlockSpec;
+use crate::spec::{BlockBackendSpec, BlockSpec};
 use denali_config::{Block, BlockBackend};
+use denali_vhost_user::{CONNECT_PATIENCE, connect};
 
 /// Opens a block device; `place` gives the place of a field of its back end.
 pub(super) fn open<'a>(
     block: &Block,
-    _opened: &mut Opened,
+    channels: &mut Channels,
+    opened: &mut Opened,
     place: &dyn Fn(&str) -> Place<'a>,
 ) -> Result<BlockSpec, LaunchError> {
-    match &block.backend {
-        BlockBackend::File { .. } => Err(place(".file").unavailable("not built in")),
-        BlockBackend::VhostUser(_) => Err(place(".vhost-user").unavailable("not built in")),
-    }
+    let backend = match &block.backend {
+        BlockBackend::File { .. } => return Err(place(".file").unavailable("not built in")),
+        BlockBackend::VhostUser(path) => {
+            let socket = connect(path, CONNECT_PATIENCE);
+            let socket = socket.map_err(|error| place(".vhost-user").unavailable(error))?;
+            let broker = opened.keep(channels.next()?);
+            BlockBackendSpec::VhostUser { socket: opened.keep(socket), broker }
+        }
+    };
+    Ok(BlockSpec {
+        name: block.name.clone(),
+        read_only: block.read_only,
+        limit: block.limit.into(),
+        backend,
+    })
 }

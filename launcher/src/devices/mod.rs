@@ -1,13 +1,16 @@
 //! Opens what the devices of a guest are connected to.
 
 mod block;
+mod channels;
 mod console;
 mod net;
 
 use crate::error::LaunchError;
 use crate::prepare::Opened;
 use crate::spec::{BlockSpec, ConsoleSpec, EntropySpec, NetSpec};
+use channels::Channels;
 use denali_config::{Document, Guest};
+use std::path::Path;
 
 /// All devices of a guest, open.
 pub(crate) struct Devices {
@@ -35,22 +38,28 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Opens the devices of `guest` in the order of their numbers.
+/// Opens the devices of `guest` in the order of their numbers. `broker` is where the broker was built.
 pub(crate) fn open(
     guest: &Guest,
     document: &Document,
+    broker: &Path,
     opened: &mut Opened,
 ) -> Result<Devices, LaunchError> {
+    let mut channels = Channels::open(guest, document, broker)?;
     let place = |kind: &str, number: usize, name: &str| {
         Place::new(document, format!("{kind}[{number}].backend{name}"))
     };
     let mut net = Vec::with_capacity(guest.net.len());
     for (number, config) in guest.net.iter().enumerate() {
-        net.push(net::open(number, config, opened, &|name| place("net", number, name))?);
+        net.push(net::open(number, config, &mut channels, opened, &|name| {
+            place("net", number, name)
+        })?);
     }
     let mut block = Vec::with_capacity(guest.block.len());
     for (number, config) in guest.block.iter().enumerate() {
-        block.push(block::open(config, opened, &|name| place("block", number, name))?);
+        block.push(block::open(config, &mut channels, opened, &|name| {
+            place("block", number, name)
+        })?);
     }
     let mut console = Vec::with_capacity(guest.console.len());
     for (number, config) in guest.console.iter().enumerate() {

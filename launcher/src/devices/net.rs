@@ -1,22 +1,37 @@
 //! Opens what network devices are connected to.
 
 use super::Place;
+use super::channels::Channels;
 use crate::error::LaunchError;
 use crate::listen;
 use crate::prepare::{Opened, Published};
 use crate::spec::{NetBackendSpec, NetSpec, PublishSpec, UserSpec};
-use denali_config::{Net, NetBackend, UserBackend};
+use denali_config::{Net, NetBackend, Publish};
+use denali_vhost_user::{CONNECT_PATIENCE, connect};
 use denali_wire::{SeqpacketSocket, Tap};
 
 /// Opens network device `number`; `place` gives the place of a field of its back end.
 pub(super) fn open<'a>(
     number: usize,
     net: &Net,
+    channels: &mut Channels,
     opened: &mut Opened,
     place: &dyn Fn(&str) -> Place<'a>,
 ) -> Result<NetSpec, LaunchError> {
     let backend = match &net.backend {
-        NetBackend::User(user) => NetBackendSpec::User(open_user(number, user, opened, place)?),
+        NetBackend::User(user) => {
+            let publish = open_ports(number, &user.publish, opened, place)?;
+            let broker = match user.egress.is_empty() {
+                true => None,
+                false => Some(opened.keep(channels.next()?)),
+            };
+            NetBackendSpec::User(UserSpec {
+                publish,
+                max_connections: user.max_connections,
+                broker,
+                resolves: user.resolves(),
+            })
+        }
         NetBackend::Tap(name) => {
             let tap = Tap::open(name).map_err(|error| place(".tap").unavailable(error))?;
             NetBackendSpec::Tap { tap: opened.keep(tap) }
@@ -26,7 +41,12 @@ pub(super) fn open<'a>(
             let socket = socket.map_err(|error| place(".socket").unavailable(error))?;
             NetBackendSpec::Socket { socket: opened.keep(socket) }
         }
-        NetBackend::VhostUser(_) => return Err(place(".vhost-user").unavailable("not built in")),
+        NetBackend::VhostUser(path) => {
+            let socket = connect(path, CONNECT_PATIENCE);
+            let socket = socket.map_err(|error| place(".vhost-user").unavailable(error))?;
+            let broker = opened.keep(channels.next()?);
+            NetBackendSpec::VhostUser { socket: opened.keep(socket), broker }
+        }
     };
     Ok(NetSpec {
         name: net.name.clone(),
@@ -41,19 +61,19 @@ pub(super) fn open<'a>(
     })
 }
 
-fn open_user<'a>(
+fn open_ports<'a>(
     device: usize,
-    user: &UserBackend,
+    ports: &[Publish],
     opened: &mut Opened,
     place: &dyn Fn(&str) -> Place<'a>,
-) -> Result<UserSpec, LaunchError> {
-    let mut publish = Vec::with_capacity(user.publish.len());
-    for (index, port) in user.publish.iter().enumerate() {
+) -> Result<Vec<PublishSpec>, LaunchError> {
+    let mut publish = Vec::with_capacity(ports.len());
+    for (index, port) in ports.iter().enumerate() {
         let place = place(&format!(".user.publish[{index}]"));
         let (listener, host) = listen::open(port, &place)?;
         opened.published(Published { host, device, guest_port: port.guest_port });
         let listener = opened.keep(listener);
         publish.push(PublishSpec { listener, guest_port: port.guest_port });
     }
-    Ok(UserSpec { publish, max_connections: user.max_connections, broker: None, resolves: false })
+    Ok(publish)
 }

@@ -1,6 +1,8 @@
 //! Connects network cards to what carries their frames.
 
+use super::vhost_user;
 use crate::events::Events;
+use crate::output::Output;
 use crate::start::inherited;
 use denali_devices::net::{
     NET_HEADER, NET_HEADER_DATA_VALID, NetBackend, NetConfig, NetDevice, Offers, Packet, Room,
@@ -10,16 +12,18 @@ use denali_devices::virtio::VirtioDevice;
 use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{NetBackendSpec, NetSpec, UserSpec};
 use denali_usernet::{Config, Gateway};
+use denali_vhost_user::Profile;
 use denali_wire::{SeqpacketSocket, Tap};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 
 /// Makes the network card that `spec` describes, woken through `events`.
-pub(crate) fn create(
+pub(super) fn create(
     spec: &NetSpec,
-    events: &Events,
+    surroundings: (&GuestRam, &Events, Output),
 ) -> io::Result<Box<dyn VirtioDevice<GuestRam>>> {
+    let (_, events, _) = surroundings;
     match &spec.backend {
         NetBackendSpec::User(user) => create_user(spec, user, events),
         NetBackendSpec::Tap { tap } => {
@@ -32,12 +36,20 @@ pub(crate) fn create(
             events.watch(socket.as_raw_fd())?;
             Ok(card(spec, socket))
         }
-        NetBackendSpec::VhostUser { .. } => Err(io::ErrorKind::Unsupported.into()),
+        NetBackendSpec::VhostUser { socket, broker } => {
+            let profile = Profile::Net(config(spec));
+            let ends = (*socket, *broker);
+            Ok(Box::new(vhost_user::create(&spec.name, profile, ends, surroundings)?))
+        }
     }
 }
 
 fn card(spec: &NetSpec, backend: impl NetBackend + 'static) -> Box<dyn VirtioDevice<GuestRam>> {
-    Box::new(NetDevice::new(NetConfig { mac: spec.mac, mtu: spec.mtu }, backend))
+    Box::new(NetDevice::new(config(spec), backend))
+}
+
+fn config(spec: &NetSpec) -> NetConfig {
+    NetConfig { mac: spec.mac, mtu: spec.mtu }
 }
 
 fn create_user(

@@ -1,10 +1,14 @@
 //! The devices of a guest: what it is told of them, what they are made of, what they count.
 
+mod block;
+mod net;
+mod vhost_user;
+
 use crate::events::Events;
 use crate::guest::padded_name;
-use crate::network;
+use crate::output::Output;
 use crate::sandbox::Needs;
-use crate::start::{StartError, io_error};
+use crate::start::StartError;
 use denali_abi::boot::{DeviceEntry, KIND_BLOCK, KIND_CONSOLE, KIND_ENTROPY, KIND_NET};
 use denali_abi::doorbell::DEVICES_MAX;
 use denali_devices::virtio::VirtioDevice;
@@ -80,6 +84,11 @@ pub(crate) fn needs(spec: &MachineSpec) -> Needs {
     needs
 }
 
+/// Whether processes beside the monitor work on the guest's memory.
+pub(crate) fn shares_memory(spec: &MachineSpec) -> bool {
+    needs(spec).vhost_user
+}
+
 /// Makes all devices and attaches them in the order of their numbers.
 ///
 /// # Errors
@@ -87,11 +96,16 @@ pub(crate) fn needs(spec: &MachineSpec) -> Needs {
 pub(crate) fn attach(
     spec: &MachineSpec,
     batcher: &Arc<Batcher>,
+    ram: &GuestRam,
     events: &Events,
 ) -> Result<Bus<GuestRam>, StartError> {
+    let surroundings = (ram, events, Output::new(spec.output));
     let mut attached = Attached { bus: Bus::new(), batcher };
     for net in &spec.net {
-        attached.add(network::create(net, events), "set up the network")?;
+        attached.add(&net.name, net::create(net, surroundings))?;
+    }
+    for block in &spec.block {
+        attached.add(&block.name, block::create(block, surroundings))?;
     }
     Ok(attached.bus)
 }
@@ -105,10 +119,11 @@ struct Attached<'a> {
 impl Attached<'_> {
     fn add(
         &mut self,
+        name: &str,
         device: io::Result<Box<dyn VirtioDevice<GuestRam>>>,
-        what: &'static str,
     ) -> Result<(), StartError> {
-        let device = device.map_err(io_error(what))?;
+        let device =
+            device.map_err(|source| StartError::Device { name: name.to_owned(), source })?;
         let line = self.batcher.device_line(self.bus.next_number());
         let line = line.ok_or(StartError::Spec("number of devices"))?;
         self.bus
