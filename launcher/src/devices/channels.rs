@@ -4,11 +4,8 @@ use super::Place;
 use crate::broker;
 use crate::error::LaunchError;
 use crate::programs::find_broker;
-use denali_broker::{Policy, Protocol, Rule, Service, Target, resolver};
-use denali_config::{
-    BlockBackend, Destination, Document, EgressRule, Guest, Net, NetBackend, UserBackend,
-};
-use std::net::SocketAddr;
+use denali_broker::Service;
+use denali_config::{BlockBackend, Document, Guest, NetBackend};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -42,9 +39,10 @@ fn services(guest: &Guest, document: &Document) -> Result<Vec<Service>, LaunchEr
     let mut services = Vec::new();
     for (number, net) in guest.net.iter().enumerate() {
         match &net.backend {
-            NetBackend::User(user) if !user.egress.is_empty() => {
-                let field = format!("net[{number}].backend.user.resolver");
-                services.push(egress(net, user, &Place::new(document, field))?);
+            NetBackend::User(user) => {
+                let place = Place::new(document, format!("net[{number}].backend.user.resolver"));
+                let service = broker::egress(net, user).map_err(|why| place.unavailable(why))?;
+                services.extend(service);
             }
             NetBackend::VhostUser(path) => services.push(Service::Socket { path: path.clone() }),
             _ => {}
@@ -56,47 +54,4 @@ fn services(guest: &Guest, document: &Document) -> Result<Vec<Service>, LaunchEr
         }
     }
     Ok(services)
-}
-
-fn egress(net: &Net, user: &UserBackend, place: &Place<'_>) -> Result<Service, LaunchError> {
-    let policy = Policy {
-        rules: user.egress.iter().map(rule).collect(),
-        address: net.address.address,
-        prefix_len: net.address.prefix_len,
-        gateway: net.gateway,
-    };
-    let resolvers = match user.resolver {
-        Some(resolver) => vec![resolver],
-        None if policy.resolves() => host_resolvers(place)?,
-        None => Vec::new(),
-    };
-    Ok(Service::Egress { policy, resolvers })
-}
-
-fn host_resolvers(place: &Place<'_>) -> Result<Vec<SocketAddr>, LaunchError> {
-    let file = resolver::RESOLV_CONF;
-    let listed = resolver::listed(Path::new(file)).map_err(|error| {
-        place.unavailable(format_args!("{file} cannot be read: {error}; name a resolver here"))
-    })?;
-    if listed.is_empty() {
-        let why = format!("{file} lists no name server; name a resolver here");
-        return Err(place.unavailable(why));
-    }
-    Ok(listed)
-}
-
-fn rule(rule: &EgressRule) -> Rule {
-    Rule {
-        target: match &rule.to {
-            Destination::Range(address, prefix_len) => Target::Range(*address, *prefix_len),
-            Destination::Name(name) => Target::Name(name.clone()),
-            Destination::Below(name) => Target::Below(name.clone()),
-            Destination::Host => Target::Host,
-        },
-        ports: rule.ports.clone(),
-        protocol: match rule.protocol {
-            denali_config::Protocol::Tcp => Protocol::Tcp,
-            denali_config::Protocol::Udp => Protocol::Udp,
-        },
-    }
 }

@@ -6,8 +6,17 @@ use crate::start::inherited;
 use denali_broker::{Answer, Client, Received, Unsent};
 use denali_hypervisor::GuestRam;
 use denali_vhost_user::{FrontEnd, MemoryRegion, Parts, Profile, Reconnect};
+use serde::Serialize;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// How a back end fares, as programs are told.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "backend")]
+struct BackEndEvent<'a> {
+    device: &'a str,
+    message: &'a str,
+}
 
 /// Makes a front end of the connection `socket`, and of a channel to the broker.
 pub(super) fn create(
@@ -23,8 +32,9 @@ pub(super) fn create(
         memory: memory(ram)?,
         stream: inherited(socket),
         reconnect: Box::new(BrokerChannel::new(inherited(broker))),
-        notice: Box::new(move |what| {
-            output.message(&format!("denali: the back end of {name} {what}"));
+        notice: Box::new(move |message| {
+            output.message(&format!("denali: {name}: the vhost-user back end {message}"));
+            output.event(&BackEndEvent { device: &name, message });
         }),
     };
     let front_end = FrontEnd::new(parts).map_err(io::Error::other)?;
