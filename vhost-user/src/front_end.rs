@@ -119,8 +119,10 @@ impl FrontEnd {
         match &mut self.link {
             Link::Down { retry_at } if *retry_at <= now => {
                 self.reconnect.request();
-                self.link = Link::Asked { until: after(now, HANDSHAKE_PATIENCE) };
-                self.watch_reconnect()
+                let until = after(now, HANDSHAKE_PATIENCE);
+                self.link = Link::Asked { until };
+                self.watch_reconnect()?;
+                self.take_stream(now, until)
             }
             Link::Down { .. } => Ok(()),
             Link::Asked { until } => {
