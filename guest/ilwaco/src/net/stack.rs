@@ -33,12 +33,26 @@ const RESERVE_PER_SOCKET: usize = 8 * 1024;
 const SPARE_ROOM: usize = 16 * 1024;
 /// Least and most bytes of a socket's transmit buffer; its receive buffer is half as large.
 const TRANSMIT_BUFFER: core::ops::Range<usize> = 8 << 10..64 << 10;
+/// Most bytes of a transmit buffer where the card takes large segments.
+const TRANSMIT_BUFFER_LARGE: usize = 1 << 20;
+/// Least and most bytes of each of the two buffers of a socket for bulk data.
+const BULK_BUFFER: core::ops::Range<usize> = 64 << 10..2 << 20;
 /// How long the other side may stay silent during a handshake, or after this side closed.
 const PATIENCE: NetDuration = NetDuration::from_secs(20);
+
+/// What a TCP connection is for, which decides how large its buffers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Many connections, most of which carry little.
+    Any,
+    /// Few connections that carry as much as they can.
+    Bulk,
+}
 
 /// A port on which connections are accepted.
 pub(super) struct Listener {
     pub(super) port: u16,
+    pub(super) purpose: Purpose,
     /// Sockets that listen, are in the handshake, or wait to be accepted.
     pub(super) sockets: Vec<SocketHandle>,
     /// Who waits for a connection.
@@ -135,15 +149,16 @@ impl Stack {
     }
 
     /// A closed TCP socket, to listen or connect with.
-    pub(super) fn tcp_socket(&mut self) -> Result<tcp::Socket<'static>, Error> {
+    pub(super) fn tcp_socket(&mut self, purpose: Purpose) -> Result<tcp::Socket<'static>, Error> {
         if !memory::has_room(SPARE_ROOM) {
             return Err(Error::OutOfMemory);
         }
-        if let Some(socket) = self.spare.pop() {
-            return Ok(socket);
+        if let Some(index) = self.spare.iter().rposition(|spare| purpose_of(spare) == purpose) {
+            return Ok(self.spare.swap_remove(index));
         }
         let untouched = memory::untouched();
-        let (receive, transmit) = buffer_sizes(untouched);
+        let large = self.device.has_large_segments();
+        let (receive, transmit) = buffer_sizes(untouched, purpose, large);
         let reserve = RESERVE + self.tcp_count * RESERVE_PER_SOCKET;
         if self.tcp_count >= SOCKETS_MAX || untouched < receive + transmit + reserve {
             return Err(Error::OutOfMemory);
@@ -179,7 +194,7 @@ impl Stack {
     }
 
     fn add_listening(&mut self, index: usize) -> bool {
-        let Ok(mut socket) = self.tcp_socket() else {
+        let Ok(mut socket) = self.tcp_socket(self.listeners[index].purpose) else {
             return false;
         };
         let listener = &mut self.listeners[index];
@@ -347,10 +362,24 @@ fn configure(interface: &mut Interface, entry: &DeviceEntry) {
 /// Bytes of a new socket's receive and transmit buffers, by how much memory was never touched: large
 /// ones while there is plenty, so that few connections are fast and many still fit. They take
 /// memory only as far as they are filled.
-fn buffer_sizes(untouched: usize) -> (usize, usize) {
-    let share = (untouched / 256).clamp(TRANSMIT_BUFFER.start, TRANSMIT_BUFFER.end);
-    let transmit = 1 << share.ilog2();
-    (transmit / 2, transmit)
+fn buffer_sizes(untouched: usize, purpose: Purpose, large_segments: bool) -> (usize, usize) {
+    let power_of_two = |size: usize| 1_usize << size.ilog2();
+    match purpose {
+        Purpose::Any => {
+            let most = if large_segments { TRANSMIT_BUFFER_LARGE } else { TRANSMIT_BUFFER.end };
+            let transmit = power_of_two((untouched / 256).clamp(TRANSMIT_BUFFER.start, most));
+            (transmit / 2, transmit)
+        }
+        Purpose::Bulk => {
+            let size = (untouched / 32).clamp(BULK_BUFFER.start, BULK_BUFFER.end);
+            (power_of_two(size), power_of_two(size))
+        }
+    }
+}
+
+/// What the buffers of a socket were made for: those for bulk data are equally large.
+fn purpose_of(socket: &tcp::Socket<'_>) -> Purpose {
+    if socket.recv_capacity() == socket.send_capacity() { Purpose::Bulk } else { Purpose::Any }
 }
 
 #[cfg(test)]
@@ -359,16 +388,21 @@ mod tests {
 
     #[test]
     fn buffers_shrink_with_memory() {
-        assert_eq!(buffer_sizes(0), (4 << 10, 8 << 10));
-        assert_eq!(buffer_sizes(14 << 20), (16 << 10, 32 << 10));
-        assert_eq!(buffer_sizes(usize::MAX), (32 << 10, 64 << 10));
+        for large in [false, true] {
+            assert_eq!(buffer_sizes(0, Purpose::Any, large), (4 << 10, 8 << 10));
+            assert_eq!(buffer_sizes(14 << 20, Purpose::Any, large), (16 << 10, 32 << 10));
+            assert_eq!(buffer_sizes(14 << 20, Purpose::Bulk, large), (256 << 10, 256 << 10));
+            assert_eq!(buffer_sizes(usize::MAX, Purpose::Bulk, large), (2 << 20, 2 << 20));
+        }
+        assert_eq!(buffer_sizes(usize::MAX, Purpose::Any, false), (32 << 10, 64 << 10));
+        assert_eq!(buffer_sizes(usize::MAX, Purpose::Any, true), (512 << 10, 1 << 20));
     }
 
     #[test]
     fn hundreds_of_connections_fit_a_small_guest() {
         let (mut left, mut count) = (14 << 20, 0);
         loop {
-            let (receive, transmit) = buffer_sizes(left);
+            let (receive, transmit) = buffer_sizes(left, Purpose::Any, true);
             match left.checked_sub(receive + transmit) {
                 Some(rest) => left = rest,
                 None => break,

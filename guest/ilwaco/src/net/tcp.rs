@@ -1,6 +1,6 @@
 //! TCP connections, to be awaited.
 
-use super::stack::{self, Listener, Stack};
+use super::stack::{self, Listener, Purpose, Stack};
 use super::{Error, IpEndpoint};
 use crate::entropy;
 use alloc::vec::Vec;
@@ -24,12 +24,25 @@ impl TcpListener {
     /// # Errors
     /// [`Error::NoDevice`], [`Error::BadPort`] if it is 0 or taken, [`Error::OutOfMemory`].
     pub fn bind(port: u16) -> Result<Self, Error> {
+        Self::bind_for(port, Purpose::Any)
+    }
+
+    /// Listens for connections that carry as much as they can: each has large buffers (up to 2 MiB
+    /// each way, a 32nd of the memory), which take memory as far as they are filled.
+    ///
+    /// # Errors
+    /// As [`TcpListener::bind`].
+    pub fn bind_for_bulk(port: u16) -> Result<Self, Error> {
+        Self::bind_for(port, Purpose::Bulk)
+    }
+
+    fn bind_for(port: u16, purpose: Purpose) -> Result<Self, Error> {
         stack::with(|stack| {
             let taken = stack.listeners.iter().any(|listener| listener.port == port);
             if port == 0 || taken {
                 return Err(Error::BadPort);
             }
-            stack.listeners.push(Listener { port, sockets: Vec::new(), waker: None });
+            stack.listeners.push(Listener { port, purpose, sockets: Vec::new(), waker: None });
             stack.replenish_listeners();
             if stack.listeners.iter().any(|this| this.port == port && this.sockets.is_empty()) {
                 stack.stop_listening(port);
@@ -174,6 +187,34 @@ impl TcpStream {
         .await
     }
 
+    /// Waits until there is room and lets `fill` write into it, without a copy; `fill` returns how many
+    /// bytes of the room are to be sent, from its start on, and a result. What it does not write there is
+    /// what earlier data left. `fill` must not use the network.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the connection is closed or broken.
+    pub async fn write_with<R>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> (usize, R),
+    ) -> Result<R, Error> {
+        let mut fill = Some(fill);
+        poll_fn(|context| {
+            self.with(|socket| {
+                if !socket.may_send() {
+                    return Poll::Ready(Err(Error::Closed));
+                }
+                if !socket.can_send() {
+                    socket.register_send_waker(context.waker());
+                    return Poll::Pending;
+                }
+                // A future is not polled again once it is ready.
+                let fill = fill.take().ok_or(Error::Closed)?;
+                Poll::Ready(socket.send(fill).map_err(|_| Error::Closed))
+            })
+        })
+        .await
+    }
+
     /// Writes all of `bytes`.
     ///
     /// # Errors
@@ -237,7 +278,7 @@ fn start_connecting(stack: &mut Stack, remote: IpEndpoint) -> Result<TcpStream, 
         return Err(Error::NoAddress);
     }
     let port = free_port(stack).ok_or(Error::OutOfMemory)?;
-    let socket = stack.tcp_socket()?;
+    let socket = stack.tcp_socket(Purpose::Any)?;
     let handle = stack.sockets.add(socket);
     let Stack { interface, sockets, .. } = stack;
     let socket = sockets.get_mut::<Socket<'_>>(handle);

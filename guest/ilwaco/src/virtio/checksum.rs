@@ -51,6 +51,12 @@ pub(crate) fn leave_to_device(frame: &mut [u8]) -> Option<(u16, u16)> {
     Some((segment.start as u16, segment.checksum as u16))
 }
 
+/// Where the data of the TCP segment begins whose header is at `start` in the frame.
+pub(crate) fn tcp_data(frame: &[u8], start: u16) -> u16 {
+    let offset = frame.get(usize::from(start) + 12).map_or(0, |&byte| u16::from(byte >> 4) * 4);
+    start + offset
+}
+
 /// Whether the TCP or UDP checksum of a frame that nobody has verified is right. Frames without
 /// one pass.
 pub(crate) fn is_right(frame: &[u8]) -> bool {

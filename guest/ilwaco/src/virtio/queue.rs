@@ -92,11 +92,44 @@ impl Rings {
     }
 }
 
+/// How the memory of a queue is divided among its descriptors: the first ones get large buffers, the
+/// others small ones. Buffers are neighbours, in the order of their descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Descriptors with large buffers, at most [`ENTRIES`].
+    pub(crate) large: usize,
+    /// Bytes of a large buffer.
+    pub(crate) large_len: usize,
+    /// Bytes of a small buffer.
+    pub(crate) small_len: usize,
+}
+
+impl Layout {
+    /// Buffers that are all alike.
+    pub(crate) const fn uniform(len: usize) -> Self {
+        Self { large: ENTRIES, large_len: len, small_len: 0 }
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.large * self.large_len + (ENTRIES - self.large) * self.small_len
+    }
+
+    /// Start and length of a descriptor's buffer.
+    const fn place(&self, id: usize) -> (usize, usize) {
+        if id < self.large {
+            (id * self.large_len, self.large_len)
+        } else {
+            (self.large * self.large_len + (id - self.large) * self.small_len, self.small_len)
+        }
+    }
+}
+
 /// The driver's end of a queue.
 pub(crate) struct Queue {
     rings: &'static Rings,
     buffers: &'static mut [u8],
-    buffer_len: usize,
+    layout: Layout,
     /// The driver's own count of what it made available.
     available: u16,
     /// The driver's own count of used buffers it has taken back.
@@ -104,20 +137,31 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A queue over `rings`, with `buffers` divided among its descriptors.
-    pub(crate) fn new(rings: &'static Rings, buffers: &'static mut [u8]) -> Self {
-        let buffer_len = buffers.len() / ENTRIES;
-        for (index, descriptor) in rings.descriptors.iter().enumerate() {
-            let address = buffers[index * buffer_len..].as_ptr() as u64;
+    /// A queue over `rings`, with `buffers` divided among its descriptors as `layout` says.
+    pub(crate) fn new(rings: &'static Rings, buffers: &'static mut [u8], layout: Layout) -> Self {
+        for (id, descriptor) in rings.descriptors.iter().enumerate() {
+            let address = buffers[layout.place(id).0..].as_ptr() as u64;
             descriptor.address.store(address, Ordering::Relaxed);
         }
-        Self { rings, buffers, buffer_len, available: 0, taken: 0 }
+        Self { rings, buffers, layout, available: 0, taken: 0 }
+    }
+
+    /// How its memory is divided.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The buffer of descriptor `id`, which must not be with the device.
     pub(crate) fn buffer(&mut self, id: u16) -> &mut [u8] {
-        let start = usize::from(id) * self.buffer_len;
-        &mut self.buffers[start..start + self.buffer_len]
+        let (start, len) = self.layout.place(usize::from(id));
+        &mut self.buffers[start..start + len]
+    }
+
+    /// `len` bytes from the start of buffer `id` on, across the buffers that follow it, none of which
+    /// may be with the device.
+    pub(crate) fn across(&self, id: u16, len: usize) -> &[u8] {
+        let (start, _) = self.layout.place(usize::from(id));
+        &self.buffers[start..start + len]
     }
 
     /// Gives the device the first `len` bytes of buffer `id` to read.
@@ -127,7 +171,7 @@ impl Queue {
 
     /// Gives the device buffer `id` to write.
     pub(crate) fn give_to_write(&mut self, id: u16) {
-        self.give(id, self.buffer_len, WRITE);
+        self.give(id, self.layout.place(usize::from(id)).1, WRITE);
     }
 
     fn give(&mut self, id: u16, len: usize, flags: u16) {
@@ -150,7 +194,7 @@ impl Queue {
             // A device that names a buffer which does not exist is not to be relied on further, but
             // must not make this driver reach outside its memory.
             if (id as usize) < ENTRIES {
-                return Some((id as u16, len.min(self.buffer_len)));
+                return Some((id as u16, len.min(self.layout.place(id as usize).1)));
             }
         }
         None
@@ -216,7 +260,7 @@ pub(crate) mod tests {
     #[test]
     fn buffers_go_round_many_times() {
         let rings = rings();
-        let mut queue = Queue::new(rings, vec![0; ENTRIES * 128].leak());
+        let mut queue = Queue::new(rings, vec![0; ENTRIES * 128].leak(), Layout::uniform(128));
         let mut device = FakeDevice::new(rings);
         for round in 0..200_000_u32 {
             let id = (round % 7) as u16;
@@ -233,7 +277,7 @@ pub(crate) mod tests {
     #[test]
     fn a_lying_device_stays_within_bounds() {
         let rings = rings();
-        let mut queue = Queue::new(rings, vec![0; ENTRIES * 128].leak());
+        let mut queue = Queue::new(rings, vec![0; ENTRIES * 128].leak(), Layout::uniform(128));
         let mut device = FakeDevice::new(rings);
         queue.give_to_write(0);
         device.finish(ENTRIES as u32, 5);
