@@ -21,6 +21,11 @@ pub const BUILT_IN: &[BuiltIn] = &[
         bytes: include_bytes!(env!("DENALI_HELLO")),
     },
     BuiltIn {
+        name: "iperf",
+        summary: "a server for iperf3's TCP tests on port 5201; needs a network device",
+        bytes: include_bytes!(env!("DENALI_IPERF")),
+    },
+    BuiltIn {
         name: "web",
         summary: "a web server on port 80; needs a network device",
         bytes: include_bytes!(env!("DENALI_WEB")),
