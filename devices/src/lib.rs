@@ -7,6 +7,7 @@
 pub mod block;
 mod bus;
 pub mod net;
+pub mod rate;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
