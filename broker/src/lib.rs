@@ -21,5 +21,5 @@ pub use client::{Answer, Client, Received, Unsent};
 pub use message::Failure;
 pub use rules::{Policy, Protocol, Rule, Target};
 #[cfg(feature = "program")]
-pub use server::{run, sandbox};
+pub use server::{Server, sandbox};
 pub use spec::{Channel, Service, Spec};

@@ -2,7 +2,7 @@
 //! argument, leaves its parent, gives up what it does not need, says `ready` on standard error, and
 //! serves until its monitor is gone.
 
-use denali_broker::{Spec, run, sandbox};
+use denali_broker::{Server, Spec, sandbox};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     // Whoever starts it reads there until it ends, so this descriptor must go once all is said.
     let Ok(parent) = io::stderr().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut parent = File::from(parent);
-    let spec = match prepare() {
-        Ok(Some(spec)) => spec,
+    let mut server = match prepare() {
+        Ok(Some(server)) => server,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             // Nobody may be left to read it.
@@ -29,14 +29,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     drop(parent);
-    match run(spec) {
+    match server.serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
 /// Everything before serving; `None` in the process whose work is done once the other is there.
-fn prepare() -> io::Result<Option<Spec>> {
+fn prepare() -> io::Result<Option<Server>> {
     let spec = read_spec()?;
     // SAFETY: the process has one thread.
     if let ForkResult::Parent { .. } = unsafe { fork() }? {
@@ -49,8 +49,9 @@ fn prepare() -> io::Result<Option<Spec>> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     drop(null);
+    let server = Server::new(&spec)?;
     sandbox::enter(&spec)?;
-    Ok(Some(spec))
+    Ok(Some(server))
 }
 
 /// What is to be served.

@@ -88,9 +88,9 @@ impl Rule {
     fn covers_name(&self, name: &str) -> bool {
         match &self.target {
             Target::Name(own) => own == name,
-            Target::Below(own) => {
-                name.strip_suffix(own.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            Target::Below(own) => name
+                .strip_suffix(own.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             Target::Range(..) | Target::Host => false,
         }
     }
@@ -216,8 +216,15 @@ mod tests {
     fn special_ranges_are_to_be_named() {
         const ALL: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
         let special = [
-            "0.0.0.0:80", "127.0.0.1:80", "169.254.169.254:80", "224.0.0.1:80", "255.255.255.255:80",
-            "10.0.2.15:80", "10.0.2.3:80", "10.0.2.255:80", "240.0.0.1:80",
+            "0.0.0.0:80",
+            "127.0.0.1:80",
+            "169.254.169.254:80",
+            "224.0.0.1:80",
+            "255.255.255.255:80",
+            "10.0.2.15:80",
+            "10.0.2.3:80",
+            "10.0.2.255:80",
+            "240.0.0.1:80",
         ];
         let everything = policy(vec![rule(Target::Range(ALL, 0), (1, 65535))]);
         assert!(goes(&everything, "10.0.3.1:80", &[]).is_some());
@@ -249,7 +256,8 @@ mod tests {
             rule(Target::Below("example.org".into()), (80, 80)),
         ]);
         assert!(named.allows_name("example.com") && named.allows_name("a.b.example.org"));
-        for name in ["www.example.com", "example.org", "notexample.org", ".example.org", "", "com"] {
+        for name in ["www.example.com", "example.org", "notexample.org", ".example.org", "", "com"]
+        {
             assert!(!named.allows_name(name), "{name}");
         }
         assert!(goes(&named, "198.51.100.1:443", &["example.com"]).is_some());

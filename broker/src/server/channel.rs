@@ -63,9 +63,10 @@ impl Channel {
         !self.answers.is_empty()
     }
 
-    /// When the next request is read, if that is later than now for the requests' number alone.
-    pub fn read_again_at(&self, now_ns: u64) -> Option<u64> {
-        (self.used_until_ns > now_ns).then_some(self.used_until_ns)
+    /// When the channel is to be watched for requests again, while it is not for their number alone.
+    pub fn read_again_at(&self) -> Option<u64> {
+        let resting = !self.watched.contains(Events::EPOLLIN) && !self.is_behind();
+        resting.then_some(self.used_until_ns)
     }
 
     /// Reads a request, if one has come.
@@ -87,7 +88,12 @@ impl Channel {
     }
 
     /// Answers request `id`, at once or when the monitor takes it.
-    pub fn answer(&mut self, id: u32, reply: &Reply<'_>, socket: Option<OwnedFd>) -> Result<(), Closed> {
+    pub fn answer(
+        &mut self,
+        id: u32,
+        reply: &Reply<'_>,
+        socket: Option<OwnedFd>,
+    ) -> Result<(), Closed> {
         let mut buffer = [0; MESSAGE_MAX];
         let length = reply.encode(id, &mut buffer);
         self.answers.push_back(Waiting { id, bytes: buffer[..length].to_vec(), socket });
@@ -145,7 +151,8 @@ mod tests {
         };
         assert_eq!(read(&mut channel, 100 * second), BURST + 1);
         assert_eq!(read(&mut channel, 100 * second), 0);
-        assert!(channel.read_again_at(100 * second).is_some());
+        channel.watched = Events::empty();
+        assert_eq!(channel.read_again_at(), Some(100 * second + INTERVAL_NS));
         assert_eq!(read(&mut channel, 100 * second + 10 * INTERVAL_NS), 10);
         assert_eq!(read(&mut channel, 1000 * second), BURST + 1, "a pause adds a burst, not more");
     }

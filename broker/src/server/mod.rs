@@ -33,16 +33,12 @@ const IN_FLIGHT_TOTAL: usize = 512;
 /// Requests read from one channel before others are looked at.
 const REQUESTS_MAX: usize = 32;
 
+/// The moment at which a broker starts, by its own time, in ns: there is a past for channels to have
+/// rested in.
+const START_NS: u64 = 3_600_000_000_000;
+
 /// First token of what is waited for; lower ones are channels.
 const FIRST_JOB: u64 = 1 << 32;
-
-/// Serves the channels of `spec`, whose descriptors it owns from here on, until all are closed.
-///
-/// # Errors
-/// When the host refuses something without which nothing works. What monitors ask is no error.
-pub fn run(spec: Spec) -> io::Result<()> {
-    Server::new(spec)?.serve()
-}
 
 /// Something that is waited for.
 struct Job {
@@ -57,7 +53,8 @@ enum Work {
     Lookup(Lookup),
 }
 
-struct Server {
+/// A broker at work.
+pub struct Server {
     poller: sys::Poller,
     /// By token; none where it is closed.
     channels: Vec<Option<Channel>>,
@@ -68,34 +65,45 @@ struct Server {
 }
 
 impl Server {
-    fn new(spec: Spec) -> io::Result<Self> {
+    /// A server of the channels of `spec`, whose descriptors it owns from here on.
+    ///
+    /// # Errors
+    /// When the host refuses something, or a channel's descriptor is none.
+    pub fn new(spec: &Spec) -> io::Result<Self> {
         let poller = sys::Poller::new()?;
         let mut channels = Vec::with_capacity(spec.channels.len());
-        for (token, described) in spec.channels.into_iter().enumerate() {
+        for (token, described) in spec.channels.iter().enumerate() {
             // SAFETY: the description names each descriptor once, and this process has them for this
             // use alone. A number that is not open makes the next call fail, nothing else.
             let socket = unsafe { OwnedFd::from_raw_fd(described.socket) };
             poller.add(&socket, Events::EPOLLIN, token as u64)?;
-            channels.push(Some(Channel::new(socket, described.service)));
+            channels.push(Some(Channel::new(socket, described.service.clone())));
         }
         let (jobs, start) = (HashMap::new(), Instant::now());
         Ok(Self { poller, channels, jobs, next_job: FIRST_JOB, start })
     }
 
-    fn serve(&mut self) -> io::Result<()> {
+    /// Serves until all channels are closed at their other end.
+    ///
+    /// # Errors
+    /// When the host refuses something without which nothing works. What monitors ask is no error.
+    pub fn serve(&mut self) -> io::Result<()> {
         const EVENTS_MAX: usize = 64;
         let mut events = [epoll::Event::new(Events::empty(), 0); EVENTS_MAX];
         while self.channels.iter().any(Option::is_some) {
             let now_ns = self.now_ns();
-            let timeout = self.deadline(now_ns).map(|at| at.saturating_sub(now_ns));
+            let timeout = self.deadline().map(|at| at.saturating_sub(now_ns));
             let count = self.poller.wait(timeout, &mut events)?;
             let now_ns = self.now_ns();
             for event in &events[..count] {
                 let token = event.data;
-                if token < FIRST_JOB {
-                    self.see_to_channel(token as usize, now_ns);
-                } else {
+                if token >= FIRST_JOB {
                     self.see_to_job(token, now_ns);
+                } else if event.events & Events::EPOLLHUP.bits() != 0 {
+                    // Whatever was asked before, nobody is there to be answered.
+                    self.close(token as usize);
+                } else {
+                    self.see_to_channel(token as usize, now_ns);
                 }
             }
             self.see_to_time(now_ns);
@@ -104,14 +112,14 @@ impl Server {
     }
 
     fn now_ns(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
+        START_NS + self.start.elapsed().as_nanos() as u64
     }
 
     /// When something is to be done though nothing happens.
-    fn deadline(&self, now_ns: u64) -> Option<u64> {
+    fn deadline(&self) -> Option<u64> {
         let jobs = self.jobs.values().map(|job| job.work.deadline_ns());
         let channels = self.channels.iter().flatten();
-        jobs.chain(channels.filter_map(|channel| channel.read_again_at(now_ns))).min()
+        jobs.chain(channels.filter_map(Channel::read_again_at)).min()
     }
 
     /// Ends what has waited for too long, and reads again where reading had to rest.
@@ -158,7 +166,6 @@ impl Server {
         for _ in 0..REQUESTS_MAX {
             let Some(channel) = &mut self.channels[index] else { return };
             if !channel.may_read(now_ns) {
-                // A closed channel is noticed even while nothing is read.
                 return;
             }
             let mut buffer = [0; MESSAGE_MAX];
@@ -317,10 +324,10 @@ impl Server {
     }
 
     fn answer(&mut self, (index, id): (usize, u32), reply: &Reply<'_>, socket: Option<OwnedFd>) {
-        if let Some(channel) = &mut self.channels[index] {
-            if channel.answer(id, reply, socket).is_err() {
-                self.close(index);
-            }
+        if let Some(channel) = &mut self.channels[index]
+            && channel.answer(id, reply, socket).is_err()
+        {
+            self.close(index);
         }
     }
 

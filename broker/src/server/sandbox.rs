@@ -45,7 +45,8 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 /// When the host refuses; then nothing may be served.
 pub fn enter(spec: &Spec) -> io::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
-    let unix = spec.channels.iter().any(|channel| matches!(channel.service, Service::Socket { .. }));
+    let unix =
+        spec.channels.iter().any(|channel| matches!(channel.service, Service::Socket { .. }));
     // Secrets of other processes of this user are not to be had by tracing this one, nor the reverse.
     nix::sys::prctl::set_dumpable(false)?;
     drop_capabilities(if unix { 1 << CAP_DAC_OVERRIDE } else { 0 })?;

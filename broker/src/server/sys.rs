@@ -4,8 +4,8 @@ use crate::message::Failure;
 use crate::rules::Protocol;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr, connect,
-    getsockopt, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr,
+    connect, getsockopt, sendmsg, setsockopt, socket, sockopt,
 };
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, SocketAddrV4};
@@ -158,8 +158,8 @@ impl Poller {
 
     /// Waits until something happens or `timeout_ns` has passed.
     pub fn wait(&self, timeout_ns: Option<u64>, events: &mut [epoll::Event]) -> io::Result<usize> {
-        let limit = timeout_ns
-            .map_or(-1, |ns| i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX));
+        let limit =
+            timeout_ns.map_or(-1, |ns| i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX));
         match epoll::wait(self.0.as_raw_fd(), limit, events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             result => result,
