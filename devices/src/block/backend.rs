@@ -72,9 +72,9 @@ pub enum Wake {
 
 /// Keeps the sectors of one block device, and works on many requests at a time.
 ///
-/// At each service the device calls `completed`, then `submit` for the guest's new requests, then
-/// `start`, then `completed` again, then `wake`. Everything happens on one thread, and nothing blocks
-/// but `drain`, where the back end is asynchronous.
+/// At each service the device calls `submit` for the guest's new requests, then `start`, then
+/// `completed`, then `wake`. Everything happens on one thread, and nothing blocks but `drain`, where the
+/// back end is asynchronous.
 pub trait BlockBackend {
     /// What it keeps.
     fn geometry(&self) -> Geometry;
@@ -88,10 +88,10 @@ pub trait BlockBackend {
     /// operation in flight has the same `id`.
     unsafe fn submit(&mut self, id: RequestId, operation: Operation, slices: &[HostSlice]);
 
-    /// Begins what was submitted.
+    /// Begins what was submitted, and finds out what has completed.
     fn start(&mut self);
 
-    /// Reports each operation that has completed since this was last called, in any order, each once.
+    /// Reports each operation that `start` has found completed, in any order, each once.
     fn completed(&mut self, done: &mut dyn FnMut(RequestId, Result<(), Failed>));
 
     /// Says when to be woken for what is in flight. Only called while something is.

@@ -113,12 +113,15 @@ impl Gather {
 mod tests {
     use super::*;
 
+    const LATER: u64 = 2_000_000_000;
+
     /// A gatherer that has seen a completion every `pace` nanoseconds.
     fn paced(pace: u64) -> Gather {
         let mut gather = Gather::default();
         gather.begin(0);
         gather.completed(1000, 1000 * pace);
         assert!(gather.due(0, 1000 * pace));
+        gather.begin(LATER);
         gather
     }
 
@@ -126,16 +129,16 @@ mod tests {
     fn few_requests_are_told_at_once() {
         for in_flight in 0..GATHER_FROM - 1 {
             let mut gather = paced(5_000);
-            gather.completed(1, 6_000_000);
-            assert_eq!(gather.wake(in_flight, 6_000_000), Wake::AtNext);
-            assert!(gather.due(in_flight, 6_000_000));
+            gather.completed(1, LATER);
+            assert_eq!(gather.wake(in_flight, LATER), Wake::AtNext);
+            assert!(gather.due(in_flight, LATER));
         }
     }
 
     #[test]
     fn half_of_many_is_told_together() {
         let mut gather = paced(5_000);
-        let now = 6_000_000;
+        let now = LATER;
         assert_eq!(gather.wake(32, now), Wake::After(16 * 5_000));
         gather.completed(10, now);
         assert!(!gather.due(22, now) && gather.holds());
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn nothing_is_held_for_long() {
         let mut gather = paced(1_000);
-        let now = 6_000_000;
+        let now = LATER;
         gather.completed(1, now);
         assert!(!gather.due(31, now + HOLD_MAX_NS - 1));
         assert!(gather.due(31, now + HOLD_MAX_NS));
@@ -157,16 +160,16 @@ mod tests {
     #[test]
     fn a_slow_disk_is_not_waited_for() {
         let mut gather = paced(1_000_000);
-        gather.completed(1, 2_000_000_000);
-        assert!(gather.due(31, 2_000_000_000));
-        assert_eq!(gather.wake(31, 2_000_000_000), Wake::AtNext);
+        gather.completed(1, LATER);
+        assert!(gather.due(31, LATER));
+        assert_eq!(gather.wake(31, LATER), Wake::AtNext);
     }
 
     #[test]
     fn time_that_passed_in_vain_is_not_spent_again() {
         let mut gather = paced(5_000);
-        assert!(matches!(gather.wake(32, 6_000_000), Wake::After(_)));
-        gather.completed(0, 6_080_000);
-        assert_eq!(gather.wake(32, 6_080_000), Wake::AtNext);
+        assert!(matches!(gather.wake(32, LATER), Wake::After(_)));
+        gather.completed(0, LATER + 80_000);
+        assert_eq!(gather.wake(32, LATER + 80_000), Wake::AtNext);
     }
 }

@@ -43,7 +43,6 @@ impl Processor {
             return Ok(Progress::default());
         }
         self.requests.resize(usize::from(queue.size()), None);
-        let mut returned = self.reap(queue, memory, backend, metrics)?;
         if self.in_flight == 0 {
             self.gather.begin(now_ns);
         }
@@ -51,7 +50,7 @@ impl Processor {
         // Whatever was submitted before a broken chain runs to its end.
         backend.start();
         let (more, answered) = taken?;
-        returned += answered + self.reap(queue, memory, backend, metrics)?;
+        let returned = answered + self.reap(queue, memory, backend, metrics)?;
         let interrupt = self.tell(queue, memory, metrics, returned, now_ns)?;
         if self.in_flight > 0 {
             backend.wake(self.gather.wake(self.in_flight, now_ns));
@@ -150,6 +149,7 @@ impl Processor {
     pub fn abandon<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
         if self.in_flight > 0 {
             let (requests, in_flight) = (&mut self.requests, &mut self.in_flight);
+            backend.start();
             backend.completed(&mut |head, _| {
                 remove(requests, in_flight, head);
             });

@@ -146,7 +146,7 @@ fn transfer(
 /// Where `length` bytes from `sector` on are, if they are whole sectors inside the device.
 fn position(geometry: &Geometry, sector: u64, length: u64) -> Option<u64> {
     let end = sector.checked_add(length / BLOCK_SECTOR)?;
-    let inside = end <= geometry.sectors && length % BLOCK_SECTOR == 0;
+    let inside = end <= geometry.sectors && length.is_multiple_of(BLOCK_SECTOR);
     inside.then_some(sector * BLOCK_SECTOR)
 }
 

@@ -68,6 +68,26 @@ pub struct HostSlice {
     pub length: usize,
 }
 
+impl HostSlice {
+    /// Copies its first bytes into `bytes`, as far as both reach.
+    ///
+    /// # Safety
+    /// It is mapped. Others may change it meanwhile.
+    pub unsafe fn copy_to(self, bytes: &mut [u8]) {
+        // SAFETY: mapped, as the caller promises; `VolatileSlice` is made for memory that others change.
+        unsafe { VolatileSlice::new(self.address as *mut u8, self.length) }.copy_to(bytes);
+    }
+
+    /// Copies `bytes` into it, as far as both reach.
+    ///
+    /// # Safety
+    /// It is mapped and writable. Others may change it meanwhile.
+    pub unsafe fn copy_from(self, bytes: &[u8]) {
+        // SAFETY: as above.
+        unsafe { VolatileSlice::new(self.address as *mut u8, self.length) }.copy_from(bytes);
+    }
+}
+
 /// A table of descriptors in guest memory: the queue's own, or an indirect one.
 #[derive(Clone, Copy)]
 struct Table {
