@@ -2,8 +2,9 @@
 
 use super::backend::{BlockBackend, Geometry};
 use super::metrics::BlockMetrics;
-use super::queue::Processor;
+use super::queue::{Host, Processor};
 use super::request::{RANGE_SECTORS_MAX, RANGES_MAX, SEGMENT_SIZE_MAX, SEGMENTS_MAX, Terms};
+use crate::rate::RateLimiter;
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_BLOCK;
 use denali_abi::virtio::{
@@ -50,6 +51,7 @@ pub struct BlockDevice<B: BlockBackend> {
     geometry: Geometry,
     features: u64,
     backend: B,
+    limiter: RateLimiter,
     processor: Processor,
     metrics: BlockMetrics,
 }
@@ -68,9 +70,17 @@ impl<B: BlockBackend> BlockDevice<B> {
             geometry,
             features: 0,
             backend,
+            limiter: RateLimiter::default(),
             processor: Processor::default(),
             metrics: BlockMetrics::default(),
         }
+    }
+
+    /// The same device, whose requests and their bytes are limited.
+    #[must_use]
+    pub fn limited(mut self, limiter: RateLimiter) -> Self {
+        self.limiter = limiter;
+        self
     }
 
     /// The device's own counters.
@@ -154,6 +164,7 @@ impl<M: GuestMemory, B: BlockBackend> VirtioDevice<M> for BlockDevice<B> {
     /// The driver may use its memory for something else once this is over, so nothing may be in flight.
     fn reset(&mut self) {
         self.features = 0;
+        self.limiter.forget();
         if self.processor.in_flight() > 0 {
             self.backend.drain();
             self.processor.abandon(&mut self.backend);
@@ -175,16 +186,21 @@ impl<M: GuestMemory, B: BlockBackend> VirtioDevice<M> for BlockDevice<B> {
     ) -> Result<Progress, QueueError> {
         let terms = self.terms();
         let Some(queue) = queues.first_mut() else { return Ok(Progress::default()) };
-        let (backend, metrics) = (&mut self.backend, &mut self.metrics);
-        self.processor.service(queue, memory, &terms, backend, metrics, now_ns)
+        let mut host = Host {
+            backend: &mut self.backend,
+            limiter: &mut self.limiter,
+            metrics: &mut self.metrics,
+        };
+        self.processor.service(queue, memory, &terms, &mut host, now_ns)
     }
 
     fn idle(&mut self, _now_ns: u64) {
+        self.limiter.forget();
         self.processor.abandon(&mut self.backend);
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.processor.deadline()
+        [self.processor.deadline(), self.limiter.ready_at()].into_iter().flatten().min()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

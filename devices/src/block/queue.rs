@@ -4,12 +4,24 @@ use super::backend::{BlockBackend, Failed, RequestId};
 use super::gather::{Gather, HOLD_MAX_NS};
 use super::metrics::BlockMetrics;
 use super::request::{Kind, Request, Terms, Verdict, parse};
+use crate::rate::RateLimiter;
 use crate::virtio::{Chain, DeviceQueue, Direction, HostSlice, Progress, QueueError};
 use denali_abi::virtio::{BLOCK_STATUS_IOERR, BLOCK_STATUS_OK};
 use vm_memory::{Bytes, GuestMemory};
 
 /// Most chains taken in one service: a full ring.
 const CHAINS_MAX: usize = super::QUEUE_SIZE as usize;
+
+/// What the device has on the host's side.
+#[derive(Debug)]
+pub struct Host<'a, B: ?Sized> {
+    /// Does the work.
+    pub backend: &'a mut B,
+    /// Has the guest wait.
+    pub limiter: &'a mut RateLimiter,
+    /// Counts.
+    pub metrics: &'a mut BlockMetrics,
+}
 
 /// Moves requests, and remembers those in flight, by the heads of their chains.
 #[derive(Debug, Default)]
@@ -35,8 +47,7 @@ impl Processor {
         queue: &mut DeviceQueue,
         memory: &M,
         terms: &Terms,
-        backend: &mut B,
-        metrics: &mut BlockMetrics,
+        host: &mut Host<'_, B>,
         now_ns: u64,
     ) -> Result<Progress, QueueError> {
         if !queue.ready() {
@@ -46,14 +57,14 @@ impl Processor {
         if self.in_flight == 0 {
             self.gather.begin(now_ns);
         }
-        let taken = self.take(queue, memory, terms, backend, metrics);
+        let taken = self.take(queue, memory, terms, host, now_ns);
         // Whatever was submitted before a broken chain runs to its end.
-        backend.start();
+        host.backend.start();
         let (more, answered) = taken?;
-        let returned = answered + self.reap(queue, memory, backend, metrics)?;
-        let interrupt = self.tell(queue, memory, metrics, returned, now_ns)?;
+        let returned = answered + self.reap(queue, memory, host)?;
+        let interrupt = self.tell(queue, memory, host.metrics, returned, now_ns)?;
         if self.in_flight > 0 {
-            backend.wake(self.gather.wake(self.in_flight, now_ns));
+            host.backend.wake(self.gather.wake(self.in_flight, now_ns));
         }
         Ok(Progress { interrupt, more })
     }
@@ -64,8 +75,8 @@ impl Processor {
         queue: &mut DeviceQueue,
         memory: &M,
         terms: &Terms,
-        backend: &mut B,
-        metrics: &mut BlockMetrics,
+        host: &mut Host<'_, B>,
+        now_ns: u64,
     ) -> Result<(bool, u32), QueueError> {
         let mut answered = 0;
         for _ in 0..CHAINS_MAX {
@@ -78,6 +89,12 @@ impl Processor {
             }
             let (request, verdict) = parse(&self.chain, memory, terms)?;
             match verdict {
+                Verdict::Submit(..) if !host.limiter.consume(request.bytes, now_ns) => {
+                    // The guest need not notify: it is served when its time has come.
+                    queue.put_back();
+                    host.metrics.throttled += 1;
+                    return Ok((false, answered));
+                }
                 Verdict::Submit(operation, part, bytes) => {
                     self.slices.clear();
                     self.chain.host_slices(memory, part, bytes, &mut self.slices)?;
@@ -87,10 +104,10 @@ impl Processor {
                     // chain has checked. Guest memory stays mapped as long as the device is served
                     // with it: whoever takes it away drains the device first. The guest may change it
                     // meanwhile. No request in flight has this head.
-                    unsafe { backend.submit(head, operation, &self.slices) };
+                    unsafe { host.backend.submit(head, operation, &self.slices) };
                 }
                 Verdict::Answer(status) => {
-                    metrics.refused += u64::from(status != BLOCK_STATUS_OK);
+                    host.metrics.refused += u64::from(status != BLOCK_STATUS_OK);
                     finish(queue, memory, head, &request, status)?;
                     answered += 1;
                 }
@@ -104,15 +121,15 @@ impl Processor {
         &mut self,
         queue: &mut DeviceQueue,
         memory: &M,
-        backend: &mut B,
-        metrics: &mut BlockMetrics,
+        host: &mut Host<'_, B>,
     ) -> Result<u32, QueueError> {
         if self.in_flight == 0 {
             return Ok(0);
         }
         let mut outcome = Ok(0);
         let (requests, in_flight) = (&mut self.requests, &mut self.in_flight);
-        backend.completed(&mut |head, result| {
+        let metrics = &mut *host.metrics;
+        host.backend.completed(&mut |head, result| {
             let Some(request) = remove(requests, in_flight, head) else { return };
             count(metrics, &request, result);
             let status = if result.is_ok() { BLOCK_STATUS_OK } else { BLOCK_STATUS_IOERR };
@@ -147,6 +164,7 @@ impl Processor {
 
     /// Lets what is in flight complete where there is no queue to return it to.
     pub fn abandon<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
+        self.held_since = None;
         if self.in_flight > 0 {
             let (requests, in_flight) = (&mut self.requests, &mut self.in_flight);
             backend.start();
