@@ -1,7 +1,8 @@
 //! What a frame of the guest is, decided before anything else looks at it. Frames are untrusted.
 
 use crate::Config;
-use std::net::Ipv4Addr;
+use crate::flow::Flow;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_HEADER: usize = 14;
@@ -10,8 +11,10 @@ const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ECHO_REQUEST: u8 = 8;
 const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
 const TCP_ACK: u8 = 0x10;
 
 /// A frame that passed, and what it is.
@@ -19,10 +22,10 @@ const TCP_ACK: u8 = 0x10;
 pub enum Kind<'a> {
     /// The guest asks for the gateway's MAC address.
     ArpRequest,
-    /// A TCP segment to a port of the gateway: the IP packet and the port.
-    Tcp(&'a [u8], u16),
-    /// A TCP segment to anybody else, and whether it tries to connect.
-    Egress(&'a [u8], bool),
+    /// A TCP segment: the IP packet, between whom, and whether it tries to connect.
+    Tcp(&'a [u8], Flow, bool),
+    /// A datagram: between whom, and what it carries.
+    Udp(Flow, &'a [u8]),
     /// An echo request to the gateway.
     Echo(&'a [u8]),
 }
@@ -88,7 +91,8 @@ fn classify_ipv4<'a>(packet: &'a [u8], config: &Config) -> Result<Kind<'a>, Refu
     }
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
     match header[9] {
-        TCP => classify_tcp(packet, payload, to, config),
+        TCP => classify_tcp(packet, payload, to),
+        UDP => classify_udp(payload, to),
         ICMP if to == config.gateway_ip && payload.first() == Some(&ECHO_REQUEST) => {
             Ok(Kind::Echo(packet))
         }
@@ -96,25 +100,30 @@ fn classify_ipv4<'a>(packet: &'a [u8], config: &Config) -> Result<Kind<'a>, Refu
     }
 }
 
-fn classify_tcp<'a>(
-    packet: &'a [u8],
-    segment: &[u8],
-    to: Ipv4Addr,
-    config: &Config,
-) -> Result<Kind<'a>, Refusal> {
+fn classify_tcp<'a>(packet: &'a [u8], segment: &[u8], to: Ipv4Addr) -> Result<Kind<'a>, Refusal> {
     let header = segment.get(..20).ok_or(Refusal::Malformed)?;
-    if to == config.gateway_ip {
-        return Ok(Kind::Tcp(packet, u16::from_be_bytes([header[2], header[3]])));
+    if to.octets()[0] == 0 || to.octets()[0] >= 224 {
+        return Err(Refusal::Unsupported);
     }
-    let unicast = !(to.octets()[0] == 0 || to.octets()[0] >= 224 || to.is_loopback());
-    let connects = header[13] & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    if unicast { Ok(Kind::Egress(packet, connects)) } else { Err(Refusal::Unsupported) }
+    let connects = header[13] & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN;
+    Ok(Kind::Tcp(packet, flow(header, to), connects))
 }
 
-/// Whether a TCP packet that passed tries to connect.
-pub fn is_connect(packet: &[u8]) -> bool {
-    let header_len = usize::from(packet.first().map_or(0, |byte| byte & 0xf)) * 4;
-    packet.get(header_len + 13).is_some_and(|flags| flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
+fn classify_udp(datagram: &[u8], to: Ipv4Addr) -> Result<Kind<'_>, Refusal> {
+    let header = datagram.get(..8).ok_or(Refusal::Malformed)?;
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let payload = datagram.get(8..length).ok_or(Refusal::Malformed)?;
+    let flow = flow(header, to);
+    if flow.guest_port == 0 || flow.remote.port() == 0 {
+        return Err(Refusal::Unsupported);
+    }
+    Ok(Kind::Udp(flow, payload))
+}
+
+/// The ends that the ports of a segment or datagram to `to` name.
+fn flow(header: &[u8], to: Ipv4Addr) -> Flow {
+    let port = |at| u16::from_be_bytes([header[at], header[at + 1]]);
+    Flow { remote: SocketAddrV4::new(to, port(2)), guest_port: port(0) }
 }
 
 /// The answer to an ARP request: the gateway's MAC address. A whole frame.

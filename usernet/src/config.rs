@@ -4,7 +4,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Least bytes of an IP packet every link must carry (RFC 791 hosts accept 576).
+/// Least bytes of an IP packet every link must carry (RFC 791 hosts accept 576); the longest answer about
+/// a name fits.
 const MTU_MIN: u16 = 576;
 
 /// Most connections a gateway can be allowed.
@@ -25,7 +26,7 @@ pub struct Config {
     pub gateway_ip: Ipv4Addr,
     /// Bits of the subnet's prefix, 1 to 30.
     pub prefix_len: u8,
-    /// Most connections at once; more wait in the host's backlog.
+    /// Most connections at once, both ways together; more wait in the host's backlog or try again.
     pub max_connections: usize,
     /// How long a guest may take to answer a new connection before its client is reset.
     pub connect_timeout: Duration,
@@ -33,6 +34,8 @@ pub struct Config {
     /// minutes, or a guest that takes its time may be taken for dead: while its window is closed it
     /// is probed once a minute.
     pub stall_timeout: Duration,
+    /// Whether the gateway answers questions about names, at its port 53.
+    pub resolves: bool,
 }
 
 impl Config {
@@ -49,6 +52,7 @@ impl Config {
             max_connections: 1024,
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(180),
+            resolves: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One connection: bytes, ends and resets between a host socket and the guest's TCP.
 
 use crate::counters::Counters;
+use crate::flow::Flow;
 use crate::{Config, sys};
 use epoll::Events;
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -61,8 +62,8 @@ pub struct Connection {
     /// None once the host's side is gone and only the guest has to be told.
     stream: Option<TcpStream>,
     pub guest: GuestSide,
-    /// The gateway's port, by which the guest's segments find the connection.
-    pub port: u16,
+    /// Its ends, by which the guest's segments find it.
+    pub flow: Flow,
     /// It is in the list of connections to work on.
     pub active: bool,
     /// It is in the list of connections whose frames found no room.
@@ -87,12 +88,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, mut guest: GuestSide, port: u16) -> Self {
+    pub fn new(stream: TcpStream, mut guest: GuestSide, flow: Flow) -> Self {
         guest.socket().set_ack_delay(Some(ACK_DELAY));
         Self {
             stream: Some(stream),
             guest,
-            port,
+            flow,
             active: false,
             blocked: false,
             readable: false,
@@ -239,6 +240,11 @@ impl Connection {
                 if ended && self.last_ack_sent {
                     return Fate::Finished;
                 }
+            }
+            // The guest asked for it, and thought better of it.
+            State::Listen => {
+                self.reset_host(counters);
+                return Fate::Dead;
             }
             State::Closed if ended && self.stream.is_some() => return Fate::Finished,
             State::Closed => {

@@ -19,6 +19,18 @@ pub struct Counters {
     pub bytes_to_host: u64,
     /// Connections the guest tried to make, which were refused.
     pub guest_connects_refused: u64,
+    /// Connections the guest made.
+    pub egress_connects: u64,
+    /// Connections and conversations the guest asked for in vain: not allowed, or nobody there.
+    pub egress_refused: u64,
+    /// Conversations of datagrams the guest began.
+    pub conversations: u64,
+    /// Datagrams lost: too many, too large, or nobody there.
+    pub datagrams_dropped: u64,
+    /// Questions about names.
+    pub dns_queries: u64,
+    /// Those that may not be asked.
+    pub dns_refused: u64,
     /// Frames of the guest that were malformed.
     pub frames_malformed: u64,
     /// Frames of the guest under an address that is not its own.
@@ -34,7 +46,7 @@ pub struct Counters {
 impl Counters {
     /// The counters by name.
     #[must_use]
-    pub fn list(&self) -> [(&'static str, u64); 13] {
+    pub fn list(&self) -> [(&'static str, u64); 19] {
         [
             ("accepted", self.accepted),
             ("open", self.open),
@@ -44,6 +56,12 @@ impl Counters {
             ("bytes_to_guest", self.bytes_to_guest),
             ("bytes_to_host", self.bytes_to_host),
             ("guest_connects_refused", self.guest_connects_refused),
+            ("egress_connects", self.egress_connects),
+            ("egress_refused", self.egress_refused),
+            ("conversations", self.conversations),
+            ("datagrams_dropped", self.datagrams_dropped),
+            ("dns_queries", self.dns_queries),
+            ("dns_refused", self.dns_refused),
             ("frames_malformed", self.frames_malformed),
             ("frames_spoofed", self.frames_spoofed),
             ("frames_unsupported", self.frames_unsupported),

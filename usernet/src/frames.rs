@@ -2,6 +2,8 @@
 
 use crate::Config;
 use crate::classify::ETHERNET_HEADER;
+use crate::flow::Flow;
+use crate::packets::{DATAGRAM_HEADERS, write_datagram_headers};
 use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::{IPV4_HEADER_LEN, TCP_HEADER_LEN};
@@ -89,6 +91,22 @@ impl FrameQueue {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Appends an IP packet that is a reply.
+    pub fn push_reply_packet(&mut self, packet: &[u8]) {
+        if self.has_room_for_reply(ETHERNET_HEADER + packet.len()) {
+            self.reserve_packet(packet.len()).copy_from_slice(packet);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Appends a datagram that the guest's peer sends; there must be room, and it must fit.
+    pub fn push_datagram(&mut self, flow: &Flow, config: &Config, payload: &[u8]) {
+        let packet = self.reserve_packet(DATAGRAM_HEADERS + payload.len());
+        packet[DATAGRAM_HEADERS..].copy_from_slice(payload);
+        write_datagram_headers(packet, flow, config.guest_ip);
     }
 
     fn has_room_for_reply(&self, length: usize) -> bool {

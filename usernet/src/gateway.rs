@@ -1,9 +1,13 @@
 //! The gateway: brings listeners, connections, the TCP/IP stack and the guest's frames together.
 
+mod egress;
+
 use crate::classify::{self, Kind, Refusal};
 use crate::connection::Fate;
 use crate::counters::Counters;
+use crate::flow::Flow;
 use crate::frames::{FrameQueue, Link};
+use crate::outbound::Outbound;
 use crate::table::{Table, Token};
 use crate::{Config, sys};
 use epoll::{ControlOptions, Event, Events};
@@ -45,6 +49,8 @@ pub struct Gateway {
     config: Config,
     epoll: OwnedFd,
     listeners: Vec<(TcpListener, u16)>,
+    /// The way out, if there is one.
+    outbound: Option<Outbound>,
     /// Listeners are out of epoll: too many connections, or the host is out of something.
     accepting: bool,
     /// When accepting resumes after the host ran out of something.
@@ -89,6 +95,7 @@ impl Gateway {
             config,
             epoll,
             listeners,
+            outbound: None,
             accepting: false,
             rest_until: None,
             untidy: false,
@@ -121,11 +128,8 @@ impl Gateway {
     pub fn transmit(&mut self, frame: &[u8]) {
         match classify::classify(frame, &self.config) {
             Ok(Kind::ArpRequest) => self.queue.push_reply(&classify::arp_reply(&self.config)),
-            Ok(Kind::Tcp(packet, port)) => self.take_segment(packet, port),
-            Ok(Kind::Egress(packet, connects)) => {
-                self.counters.guest_connects_refused += u64::from(connects);
-                self.give_to_stack(packet, None);
-            }
+            Ok(Kind::Tcp(packet, flow, connects)) => self.take_segment(packet, flow, connects),
+            Ok(Kind::Udp(flow, payload)) => self.send_out(flow, payload),
             Ok(Kind::Echo(packet)) => self.give_to_stack(packet, None),
             Err(Refusal::Malformed) => self.counters.frames_malformed += 1,
             Err(Refusal::Spoofed) => self.counters.frames_spoofed += 1,
@@ -133,14 +137,14 @@ impl Gateway {
         }
     }
 
-    fn take_segment(&mut self, packet: &[u8], port: u16) {
-        let slot = self.table.slot_of_port(port);
-        if slot.is_none() && classify::is_connect(packet) {
-            self.counters.guest_connects_refused += 1;
-        }
-        self.give_to_stack(packet, slot);
-        if let Some(slot) = slot {
-            self.table.activate(slot);
+    fn take_segment(&mut self, packet: &[u8], flow: Flow, connects: bool) {
+        match self.table.slot_of(&flow) {
+            Some(slot) => {
+                self.give_to_stack(packet, Some(slot));
+                self.table.activate(slot);
+            }
+            None if connects => self.connect_out(packet, flow),
+            None => self.give_to_stack(packet, None),
         }
     }
 
@@ -163,6 +167,7 @@ impl Gateway {
             self.work(slot);
         }
         self.table.recycle(active);
+        self.see_to_datagrams();
         self.see_to_accepting();
         self.see_to_memory();
     }
@@ -182,13 +187,15 @@ impl Gateway {
     /// Frames are held back for which there is room now: another poll would make them.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.blocked.is_empty() && self.queue.has_room()
+        let waits = self.outbound.as_ref().is_some_and(|outbound| outbound.datagrams.has_ready());
+        (waits || !self.blocked.is_empty()) && self.queue.has_room()
     }
 
     /// When it must be polled next at the latest, in nanoseconds of monotonic time.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        let own = self.rest_until.into_iter().chain(self.trim_at).min();
+        let datagrams = self.outbound.as_ref().and_then(|outbound| outbound.datagrams.deadline());
+        let own = self.rest_until.into_iter().chain(self.trim_at).chain(datagrams).min();
         self.table.deadline().into_iter().chain(own).min()
     }
 
@@ -210,6 +217,16 @@ impl Gateway {
 
     /// True when connections were accepted.
     fn take_host_event(&mut self, events: u32, data: u64) -> bool {
+        if data == egress::OPENER {
+            self.take_outcomes();
+            return false;
+        }
+        if data & egress::CONVERSATION == egress::CONVERSATION {
+            if let Some(outbound) = &mut self.outbound {
+                outbound.datagrams.note_ready(data as u32);
+            }
+            return false;
+        }
         if data & LISTENER != 0 {
             return self.accept((data & !LISTENER) as usize);
         }
@@ -224,7 +241,7 @@ impl Gateway {
     fn accept(&mut self, index: usize) -> bool {
         let mut any = false;
         for _ in 0..ACCEPTS_MAX {
-            if self.table.len() >= self.config.max_connections {
+            if self.connections() >= self.config.max_connections {
                 self.pause_accepting();
                 break;
             }
@@ -246,23 +263,33 @@ impl Gateway {
 
     /// Starts a connection to the guest for one accepted on the host.
     fn open(&mut self, stream: TcpStream, guest_port: u16) -> bool {
-        let fd = stream.as_raw_fd();
-        let token = self.table.insert(stream);
-        let all = Events::EPOLLIN | Events::EPOLLOUT | Events::EPOLLRDHUP | Events::EPOLLET;
-        let watched = self.control(ControlOptions::EPOLL_CTL_ADD, fd, all, token.to_bits());
-        let Some(connection) = self.table.get(token.slot) else { return false };
+        let flow = self.table.free_flow(self.config.gateway_ip, guest_port);
+        let Some(slot) = self.add(stream, flow) else { return false };
+        let Some(connection) = self.table.get(slot) else { return false };
         let to = IpEndpoint::new(self.config.guest_ip.into(), guest_port);
-        let from = IpEndpoint::new(self.config.gateway_ip.into(), connection.port);
-        let connected = connection.guest.socket().connect(self.stack.context(), to, from);
-        if watched.is_err() || connected.is_err() {
-            // The host has no memory to watch it: the client sees an end.
+        let from = IpEndpoint::new(self.config.gateway_ip.into(), flow.remote.port());
+        if connection.guest.socket().connect(self.stack.context(), to, from).is_err() {
             self.counters.accept_failures += 1;
-            self.table.remove(token.slot, false);
+            self.table.remove(slot, false);
             return false;
         }
         self.counters.accepted += 1;
-        self.table.activate(token.slot);
+        self.table.activate(slot);
         true
+    }
+
+    /// Adds a connection of the host and watches it; its slot.
+    fn add(&mut self, stream: TcpStream, flow: Flow) -> Option<u32> {
+        let fd = stream.as_raw_fd();
+        let token = self.table.insert(stream, flow);
+        let all = Events::EPOLLIN | Events::EPOLLOUT | Events::EPOLLRDHUP | Events::EPOLLET;
+        if self.control(ControlOptions::EPOLL_CTL_ADD, fd, all, token.to_bits()).is_err() {
+            // The host has no memory to watch it: the peer sees an end.
+            self.counters.accept_failures += 1;
+            self.table.remove(token.slot, false);
+            return None;
+        }
+        Some(token.slot)
     }
 
     fn control(&self, option: ControlOptions, fd: RawFd, on: Events, data: u64) -> io::Result<()> {
@@ -293,7 +320,7 @@ impl Gateway {
 
     fn see_to_accepting(&mut self) {
         let rests = self.rest_until.is_some_and(|until| until > self.now_ns);
-        if self.accepting || rests || self.table.len() >= self.config.max_connections {
+        if self.accepting || rests || self.connections() >= self.config.max_connections {
             return;
         }
         self.rest_until = None;
@@ -303,7 +330,8 @@ impl Gateway {
     }
 
     fn see_to_memory(&mut self) {
-        let idle = self.table.len() == 0 && self.queue.is_empty();
+        let nothing_out = self.outbound.as_ref().is_none_or(Outbound::is_idle);
+        let idle = self.table.len() == 0 && self.queue.is_empty() && nothing_out;
         self.untidy |= !idle;
         match self.trim_at {
             _ if !idle || !self.untidy => self.trim_at = None,
@@ -311,6 +339,9 @@ impl Gateway {
             Some(at) if at > self.now_ns => {}
             Some(_) => {
                 self.table.trim();
+                if let Some(outbound) = &mut self.outbound {
+                    outbound.datagrams.trim();
+                }
                 self.queue.trim();
                 self.blocked = Vec::new();
                 self.trim_at = None;

@@ -2,7 +2,8 @@
 //!
 //! Listening sockets of the host are published as ports of one guest: each connection accepted on the
 //! host becomes a TCP connection from the gateway to the guest, and bytes, ends and resets are carried
-//! both ways. The guest can reach nothing through it: no packet leaves the machine.
+//! both ways. What the guest itself may reach is not the gateway's to decide: it asks an [`Opener`], and
+//! without one the guest reaches nobody.
 //!
 //! One thread drives a [`Gateway`]: `begin`, `transmit` for the guest's frames, `poll`, then
 //! `next_frame` and `consume` for frames towards the guest. After construction it opens no file and
@@ -12,11 +13,17 @@ mod classify;
 mod config;
 mod connection;
 mod counters;
+mod flow;
 mod frames;
 mod gateway;
+mod opener;
+mod outbound;
+mod packets;
 mod sys;
 mod table;
+mod udp;
 
 pub use config::Config;
 pub use counters::Counters;
 pub use gateway::Gateway;
+pub use opener::{Failure, Opener, Outcome, Protocol, Untaken};

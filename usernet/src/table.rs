@@ -1,9 +1,9 @@
-//! All connections of a gateway: found by slot, by port, and by when they must be looked at.
+//! All connections of a gateway: found by slot, by their ends, and by when they must be looked at.
 
 use crate::connection::{Connection, GuestSide};
+use crate::flow::Flow;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
 /// First of the gateway's ephemeral ports; the last is 65,535.
 const FIRST_PORT: u16 = 32_768;
@@ -13,24 +13,6 @@ const SPARE_MAX: usize = 4;
 
 /// A deadline that means: none.
 const NEVER: u64 = u64::MAX;
-
-/// Hashes ports, which only the gateway chooses, so that nobody can make them collide.
-#[derive(Default)]
-pub struct PortHasher(u64);
-
-impl Hasher for PortHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u16(byte.into());
-        }
-    }
-    fn write_u16(&mut self, port: u16) {
-        self.0 = (self.0 ^ u64::from(port)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
 
 /// What epoll tells about a connection: its slot, and which of the slot's users is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +44,7 @@ struct Slot {
 pub struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    ports: HashMap<u16, u32, BuildHasherDefault<PortHasher>>,
+    flows: HashMap<Flow, u32>,
     next_port: u16,
     /// By slot, beside each other: looking through all of them is one short pass over memory.
     deadlines: Vec<u64>,
@@ -76,7 +58,7 @@ impl Table {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            ports: HashMap::default(),
+            flows: HashMap::new(),
             next_port: FIRST_PORT | seed as u16,
             deadlines: Vec::new(),
             spare: Vec::new(),
@@ -85,7 +67,7 @@ impl Table {
     }
 
     pub fn len(&self) -> usize {
-        self.ports.len()
+        self.flows.len()
     }
 
     pub fn get(&mut self, slot: u32) -> Option<&mut Connection> {
@@ -98,21 +80,20 @@ impl Table {
         slot.connection.as_deref_mut().filter(|_| slot.generation == token.generation)
     }
 
-    pub fn slot_of_port(&self, port: u16) -> Option<u32> {
-        self.ports.get(&port).copied()
+    pub fn slot_of(&self, flow: &Flow) -> Option<u32> {
+        self.flows.get(flow).copied()
     }
 
-    /// Adds a connection under a port that is free, and has been for as long as can be.
-    pub fn insert(&mut self, stream: TcpStream) -> Token {
-        let port = self.take_port();
+    /// Adds a connection between ends that no other is between.
+    pub fn insert(&mut self, stream: TcpStream, flow: Flow) -> Token {
         let guest = self.spare.pop().unwrap_or_else(GuestSide::new);
-        let connection = Some(Box::new(Connection::new(stream, guest, port)));
+        let connection = Some(Box::new(Connection::new(stream, guest, flow)));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.deadlines.push(NEVER);
             self.slots.len() as u32 - 1
         });
-        self.ports.insert(port, slot);
+        self.flows.insert(flow, slot);
         let entry = &mut self.slots[slot as usize];
         entry.generation = entry.generation.wrapping_add(1) & (u32::MAX >> 1);
         entry.connection = connection;
@@ -122,7 +103,7 @@ impl Table {
     /// Removes a connection; `reusable`: its guest side ended in order and may serve another.
     pub fn remove(&mut self, slot: u32, reusable: bool) {
         let Some(connection) = self.slots[slot as usize].connection.take() else { return };
-        self.ports.remove(&connection.port);
+        self.flows.remove(&connection.flow);
         self.deadlines[slot as usize] = NEVER;
         self.free.push(slot);
         if reusable && self.spare.len() < SPARE_MAX {
@@ -130,13 +111,15 @@ impl Table {
         }
     }
 
-    /// There are always free ports: connections are limited to half as many.
-    fn take_port(&mut self) -> u16 {
+    /// Ends for a connection from the gateway to a port of the guest, whose own port is free, and has
+    /// been for as long as can be. There always is one: connections are limited to half as many.
+    pub fn free_flow(&mut self, gateway: Ipv4Addr, guest_port: u16) -> Flow {
         loop {
             let port = self.next_port;
             self.next_port = port.wrapping_add(1).max(FIRST_PORT);
-            if !self.ports.contains_key(&port) {
-                return port;
+            let flow = Flow { remote: SocketAddrV4::new(gateway, port), guest_port };
+            if !self.flows.contains_key(&flow) {
+                return flow;
             }
         }
     }
@@ -207,14 +190,20 @@ mod tests {
         TcpStream::connect(listener.local_addr().unwrap()).unwrap()
     }
 
+    /// Adds a connection from the gateway.
+    fn insert(table: &mut Table) -> Token {
+        let flow = table.free_flow(Ipv4Addr::new(10, 0, 2, 2), 80);
+        table.insert(stream(), flow)
+    }
+
     #[test]
     fn tokens_of_the_past_mean_nothing() {
         let mut table = Table::new(0);
-        let first = table.insert(stream());
+        let first = insert(&mut table);
         assert_eq!(Token::from_bits(first.to_bits()), first);
         assert!(table.by_token(first).is_some());
         table.remove(first.slot, true);
-        let second = table.insert(stream());
+        let second = insert(&mut table);
         assert_eq!(first.slot, second.slot, "the slot is used again");
         assert!(table.by_token(first).is_none());
         assert!(table.by_token(second).is_some());
@@ -225,12 +214,13 @@ mod tests {
         let mut table = Table::new(u64::MAX - 2);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100 {
-            let token = table.insert(stream());
-            let port = table.get(token.slot).unwrap().port;
+            let token = insert(&mut table);
+            let flow = table.get(token.slot).unwrap().flow;
+            let port = flow.remote.port();
             assert!(port >= FIRST_PORT && seen.insert(port), "across the wrap too");
-            assert_eq!(table.slot_of_port(port), Some(token.slot));
+            assert_eq!(table.slot_of(&flow), Some(token.slot));
             table.remove(token.slot, true);
-            assert_eq!(table.slot_of_port(port), None);
+            assert_eq!(table.slot_of(&flow), None);
         }
         assert_eq!(table.slots.len(), 1);
     }
@@ -238,7 +228,7 @@ mod tests {
     #[test]
     fn deadlines_wake_their_connections() {
         let mut table = Table::new(1);
-        let [a, b] = [table.insert(stream()), table.insert(stream())];
+        let [a, b] = [insert(&mut table), insert(&mut table)];
         assert_eq!(table.deadline(), None);
         table.set_deadline(a.slot, Some(50));
         table.set_deadline(b.slot, Some(40));
@@ -251,7 +241,7 @@ mod tests {
         table.remove(a.slot, false);
         table.trim();
         assert_eq!((table.len(), table.deadline()), (0, None));
-        table.insert(stream());
+        insert(&mut table);
         assert_eq!(table.slots.len(), 2, "slots, and their generations, are kept");
     }
 }

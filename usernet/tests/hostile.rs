@@ -325,10 +325,12 @@ fn frames_under_false_addresses_are_counted_and_dropped() {
         (changed(14, 0x44), 2, 1, 0),
         (changed(17, 200), 2, 2, 0),
         (changed(20, 0x20), 2, 2, 1),
-        (changed(23, 17), 2, 2, 2),
+        (changed(23, 47), 2, 2, 2),
         (changed(12, 0x86), 2, 2, 3),
         (changed(5, 99), 2, 2, 4),
         (good[..13].to_vec(), 2, 3, 4),
+        // A datagram that says it is shorter than its header.
+        (changed(23, 17), 2, 4, 4),
     ] {
         hostile.gateway.transmit(&frame);
         let counters = hostile.gateway.counters();
