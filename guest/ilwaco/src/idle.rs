@@ -23,6 +23,39 @@ vcpu_local! {
     static NETWORK: Cell<Option<&'static dyn Network>> = Cell::new(None);
 }
 
+/// What any other device has to do at each turn. What tasks give it goes out when the guest idles.
+pub(crate) trait Device {
+    /// Takes in what the device has done, waking tasks.
+    fn receive(&self);
+}
+
+/// Kinds of devices that take part in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Block,
+    Console,
+    Entropy,
+}
+
+const PARTS: usize = Part::Entropy as usize + 1;
+
+vcpu_local! {
+    static DEVICES: Cell<[Option<&'static dyn Device>; PARTS]> = Cell::new([None; PARTS]);
+}
+
+/// Has the devices of one kind take part in every turn.
+pub(crate) fn add_device(part: Part, device: &'static dyn Device) {
+    DEVICES.with(|cell| {
+        let mut devices = cell.get();
+        devices[part as usize] = Some(device);
+        cell.set(devices);
+    });
+}
+
+fn devices() -> impl Iterator<Item = &'static dyn Device> {
+    DEVICES.with(Cell::get).into_iter().flatten()
+}
+
 /// Has the network take part in every turn.
 pub(crate) fn set_network(network: &'static dyn Network) {
     NETWORK.with(|cell| cell.set(Some(network)));
@@ -45,6 +78,7 @@ pub(crate) fn before_tasks() {
     if let Some(network) = network() {
         network.receive(now);
     }
+    devices().for_each(Device::receive);
     time::fire(now);
 }
 
@@ -68,8 +102,11 @@ pub(crate) fn after_tasks(tasks_ready: bool) {
 
 /// Sends what is still to be sent, once the program is done.
 pub(crate) fn at_end() {
-    if let Some(network) = network() {
+    let network = network();
+    if let Some(network) = network {
         while network.send(Instant::now()) {}
+    }
+    if network.is_some() || devices().next().is_some() {
         ports::out32(doorbell::FLUSH, 0);
     }
 }

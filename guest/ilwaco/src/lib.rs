@@ -24,6 +24,7 @@ extern crate alloc;
 #[macro_use]
 mod vcpu_local;
 
+pub mod block;
 pub mod clock;
 pub mod console;
 pub mod entropy;

@@ -5,6 +5,8 @@
 pub(crate) mod checksum;
 pub(crate) mod net;
 pub(crate) mod queue;
+pub(crate) mod request_queue;
+pub(crate) mod start;
 
 use crate::ports;
 use denali_abi::doorbell::{DEVICE_REGISTERS, DEVICE_STRIDE};

@@ -30,8 +30,13 @@ const MTU_DEFAULT: u16 = 1500;
 const MTU_MAX: u16 = 9000;
 /// Buffers are a multiple of this many bytes, so that none straddles more pages than it must.
 const BUFFER_UNIT: usize = 2048;
-/// Bytes of a frame with the largest IP packet, to be cut by the device or put together by it.
+/// Bytes of a frame with the largest IP packet, as the device may put it together.
 const SEGMENT_FRAME: usize = ETHERNET + 65_535;
+/// Bytes of the largest frame that is handed over to be cut. Linux cuts larger ones itself where they
+/// leave a host by another interface, and not where it is cheapest.
+const CUT_MAX: usize = 65_535;
+/// Bytes of the headers of IPv4 and TCP without options.
+const HEADERS: usize = 40;
 /// Bytes of a buffer for such a frame and its header.
 const SEGMENT_BUFFER: usize = (NET_HEADER + SEGMENT_FRAME).next_multiple_of(4096);
 /// Least bytes of a buffer of those that such a frame spans on arrival.
@@ -198,6 +203,13 @@ fn layouts(mtu: usize, untouched: usize, large: [bool; 2]) -> [Layout; 2] {
     [receive, transmit]
 }
 
+/// Bytes of the largest frame that the device cuts into nothing but full packets.
+fn largest_segment(mtu: usize) -> usize {
+    let headers = ETHERNET + HEADERS;
+    let data = mtu.saturating_sub(HEADERS).max(1);
+    headers + (CUT_MAX - headers) / data * data
+}
+
 fn read_mac(registers: RegisterFile, features: u64) -> [u8; 6] {
     // Without an address of its own the card gets one that is locally administered.
     let mut mac = [0x02, 0, 0, 0, 0, 1];
@@ -247,7 +259,8 @@ impl Device for NetDevice {
         capabilities.max_transmission_unit = usize::from(self.mtu) + ETHERNET;
         capabilities.checksum.tcp = checksum;
         capabilities.checksum.udp = checksum;
-        capabilities.segmentation.tcpv4 = NonZeroUsize::new(SEGMENT_FRAME).filter(|_| self.cuts);
+        capabilities.segmentation.tcpv4 =
+            NonZeroUsize::new(largest_segment(usize::from(self.mtu))).filter(|_| self.cuts);
         capabilities
     }
 }

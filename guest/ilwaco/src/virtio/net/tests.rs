@@ -165,6 +165,14 @@ fn buffers_grow_with_memory_and_stay_as_they_were_without_large_segments() {
 }
 
 #[test]
+fn large_segments_are_whole_packets() {
+    assert_eq!(largest_segment(1500), 54 + 44 * 1460);
+    for mtu in [0, 40, 41, 576, 1500, 9000, usize::from(u16::MAX)] {
+        assert!((54..=CUT_MAX).contains(&largest_segment(mtu)), "{mtu}");
+    }
+}
+
+#[test]
 fn large_segments_are_agreed_to_only_with_what_they_need() {
     let checksums = NET_FEATURE_CSUM | NET_FEATURE_GUEST_CSUM;
     let large = NET_FEATURE_GUEST_TSO4 | NET_FEATURE_HOST_TSO4;
