@@ -168,6 +168,8 @@ fn a_device_that_returns_what_it_does_not_have_is_ignored() {
     assert!(!block.disk.busy());
 }
 
+type Flush = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
 struct Count(AtomicUsize);
 
 impl Wake for Count {
@@ -183,11 +185,10 @@ fn those_who_wait_for_a_place_get_one_in_turn_though_some_leave() {
     let mut running: Vec<_> = (0..4).map(|_| Box::pin(block.flush())).collect();
     assert!(running.iter_mut().all(|flush| poll(&mut flush.as_mut()).is_pending()));
     let counts: Vec<_> = (0..3).map(|_| Arc::new(Count(AtomicUsize::new(0)))).collect();
-    let mut waiting: Vec<_> = (0..3).map(|_| Some(Box::pin(block.flush()))).collect();
-    let mut poll_waiting = |index: usize, waiting: &mut Vec<Option<Pin<Box<_>>>>| {
+    let mut waiting: Vec<_> = (0..3).map(|_| Some(Box::pin(block.flush()) as Flush)).collect();
+    let poll_waiting = |index: usize, waiting: &mut Vec<Option<Flush>>| {
         let waker = Waker::from(Arc::clone(&counts[index]));
-        let future: &mut Pin<Box<_>> = waiting[index].as_mut().unwrap();
-        Future::poll(future.as_mut(), &mut Context::from_waker(&waker))
+        waiting[index].as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&waker))
     };
     for index in [0, 1, 2, 2, 2] {
         assert!(poll_waiting(index, &mut waiting).is_pending());
