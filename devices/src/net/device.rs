@@ -4,6 +4,7 @@ use super::ETHERNET_HEADER;
 use super::backend::{NetBackend, Offers, Wanted};
 use super::metrics::NetMetrics;
 use super::processor::{Outcome, Processor, Service, Terms};
+use crate::rate::RateLimiter;
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_NET;
 use denali_abi::virtio::{
@@ -44,6 +45,8 @@ pub struct NetDevice<B: NetBackend> {
     backend: B,
     processor: Processor,
     metrics: NetMetrics,
+    receive_limiter: RateLimiter,
+    transmit_limiter: RateLimiter,
 }
 
 impl<B: NetBackend> NetDevice<B> {
@@ -61,7 +64,16 @@ impl<B: NetBackend> NetDevice<B> {
             backend,
             processor: Processor::default(),
             metrics: NetMetrics::default(),
+            receive_limiter: RateLimiter::default(),
+            transmit_limiter: RateLimiter::default(),
         }
+    }
+
+    /// The same card, whose frames and their bytes are limited: those for the guest by `receive`, the
+    /// guest's by `transmit`. A large segment is one operation.
+    #[must_use]
+    pub fn limited(self, receive: RateLimiter, transmit: RateLimiter) -> Self {
+        Self { receive_limiter: receive, transmit_limiter: transmit, ..self }
     }
 
     /// The card's own counters.
@@ -141,6 +153,8 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
     fn reset(&mut self) {
         self.features = 0;
         self.processor = Processor::default();
+        self.receive_limiter.forget();
+        self.transmit_limiter.forget();
         self.backend.agree(None);
     }
 
@@ -157,8 +171,12 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
             return Ok(Progress::default());
         };
         self.backend.begin(now_ns);
-        let processor = &mut self.processor;
-        let mut service = Service { terms, backend: &mut self.backend, metrics: &mut self.metrics };
+        self.receive_limiter.forget();
+        self.transmit_limiter.forget();
+        let (processor, backend, metrics) =
+            (&mut self.processor, &mut self.backend, &mut self.metrics);
+        let limiter = &mut self.transmit_limiter;
+        let mut service = Service { terms, backend, metrics, limiter, now_ns };
         let mut more = false;
         if transmit.has_available(memory)? {
             more |= match processor.transmit(transmit, memory, &mut service)? {
@@ -168,8 +186,10 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
             };
         }
         service.backend.process();
+        let limiter = &mut self.receive_limiter;
+        let mut service = Service { limiter, ..service };
         more |= processor.receive(receive, memory, &mut service)? == Outcome::More;
-        more |= self.backend.has_work();
+        more |= service.backend.has_work();
         self.set_status();
         let interrupt = receive.wants_interrupt(memory)? | transmit.wants_interrupt(memory)?;
         Ok(Progress { interrupt, more })
@@ -181,7 +201,8 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.backend.deadline()
+        let limits = [self.receive_limiter.ready_at(), self.transmit_limiter.ready_at()];
+        limits.into_iter().chain([self.backend.deadline()]).flatten().min()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Bus;
+use crate::rate::RateLimiter;
 use crate::testing::*;
 use denali_abi::virtio as abi;
 use std::cell::{Cell, RefCell};
@@ -90,11 +91,21 @@ impl Card {
     }
 
     fn with_rings(features: u64, rings: [Rings; 2]) -> Self {
+        Self::made(features, rings, Default::default())
+    }
+
+    fn limited(features: u64, limiters: [RateLimiter; 2]) -> Self {
+        Self::made(features, [Rings::standard(0, 16), Rings::standard(1, 16)], limiters)
+    }
+
+    fn made(features: u64, rings: [Rings; 2], limiters: [RateLimiter; 2]) -> Self {
+        let [receive_limiter, transmit_limiter] = limiters;
         let memory = memory();
         let (line, pipe) = (CountedLine::default(), Pipe::default());
         let mut bus = Bus::new();
         let config = NetConfig { mac: [2, 0, 0, 0, 0, 1], mtu: MTU };
-        let device = Box::new(NetDevice::new(config, pipe.clone()));
+        let device = NetDevice::new(config, pipe.clone());
+        let device = Box::new(device.limited(receive_limiter, transmit_limiter));
         assert_eq!(bus.attach(device, Box::new(line.clone())), Ok(0));
         assert_eq!(bus.negotiate(features), 11, "features are agreed");
         bus.set_up(0, &rings[0]);

@@ -7,6 +7,7 @@ use super::NET_HEADER;
 use super::backend::{NetBackend, Wanted};
 use super::memory::Piece;
 use super::metrics::NetMetrics;
+use crate::rate::RateLimiter;
 use crate::virtio::{Chain, Part, QueueError};
 use std::cell::Cell;
 use vm_memory::GuestMemory;
@@ -52,6 +53,10 @@ pub(crate) struct Service<'a> {
     pub(crate) terms: Terms,
     pub(crate) backend: &'a mut dyn NetBackend,
     pub(crate) metrics: &'a mut NetMetrics,
+    /// Limits the direction that is served.
+    pub(crate) limiter: &'a mut RateLimiter,
+    /// Monotonic time in nanoseconds.
+    pub(crate) now_ns: u64,
 }
 
 /// How the service of one queue ended.

@@ -46,6 +46,11 @@ impl Processor {
             if bytes >= BYTES_MAX || frames >= CHAINS_MAX {
                 return Ok(Outcome::More);
             }
+            if !service.limiter.passes(0, service.now_ns) {
+                service.metrics.receive_throttled += 1;
+                service.backend.want_frames(false);
+                return Ok(Outcome::Blocked);
+            }
             if !self.take_buffers(queue, memory, service)? {
                 // A guest that has just got frames brings their buffers back when it runs.
                 service.backend.want_frames(frames > 0);
@@ -104,6 +109,7 @@ impl Processor {
         service.metrics.receive_frames += 1;
         service.metrics.receive_packets += header.packets(frame);
         service.metrics.receive_bytes += frame as u64;
+        service.limiter.charge(frame as u64);
         Ok(())
     }
 

@@ -20,6 +20,11 @@ impl Processor {
         let mut pieces: Vec<Piece<'_>> = Vec::new();
         let mut bytes = 0;
         for _ in 0..CHAINS_MAX {
+            // A frame passes while there is no debt; its size is known once it is taken.
+            if !service.limiter.passes(0, service.now_ns) {
+                service.metrics.transmit_throttled += 1;
+                return Ok(Outcome::Blocked);
+            }
             if !queue.take(memory, Direction::FromDriver, &mut self.outgoing)? {
                 return Ok(Outcome::Done);
             }
@@ -37,6 +42,7 @@ impl Processor {
                     service.metrics.transmit_frames += 1;
                     service.metrics.transmit_packets += header.packets(frame);
                     service.metrics.transmit_bytes += frame as u64;
+                    service.limiter.charge(frame as u64);
                 }
                 None => service.metrics.transmit_errors += 1,
             }

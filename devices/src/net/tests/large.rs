@@ -130,6 +130,32 @@ fn interrupts_for_buffers_returned_together_are_as_the_driver_asks() {
 }
 
 #[test]
+fn frames_wait_for_the_rate_limits() {
+    use crate::rate::{RateLimiter, TokenBucket};
+    const SECOND: u64 = 1_000_000_000;
+    let limiter = || RateLimiter::new(Some(TokenBucket::new(1000, 0, SECOND)), None);
+    let mut card = Card::limited(ALL_FEATURES, [limiter(), limiter()]);
+    for head in 0..8 {
+        card.send(head, &with_header(&[1; 750]));
+        card.want(head, 2048);
+        card.arrive(&[2; 750]);
+    }
+    let used =
+        |card: &Card| [&card.transmit, &card.receive].map(|queue| queue.used_index(&card.memory));
+    assert!(!card.bus.service(&card.memory, SECOND).more);
+    assert_eq!(used(&card), [2, 2], "the second leaves a debt of 500");
+    assert!(!card.pipe.0.wanted.get(), "frames wake nobody meanwhile");
+    assert_eq!(card.bus.deadline(), Some(SECOND * 3 / 2));
+    card.bus.service(&card.memory, SECOND * 3 / 2 - 1);
+    assert_eq!(used(&card), [2, 2]);
+    card.bus.service(&card.memory, SECOND * 3 / 2);
+    assert_eq!(used(&card), [3, 3]);
+    assert_eq!(card.bus.deadline(), Some(SECOND * 9 / 4));
+    card.bus.put(abi::STATUS, 0);
+    assert_eq!(card.bus.deadline(), None, "nothing waits after a reset");
+}
+
+#[test]
 fn the_back_end_learns_what_was_agreed_and_when_there_is_no_driver() {
     let mut card = card(16);
     let all = Wanted { checksums: true, segments_v4: true, segments_v6: true };
