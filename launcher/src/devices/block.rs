@@ -4,8 +4,9 @@ use super::Place;
 use super::channels::Channels;
 use crate::error::LaunchError;
 use crate::prepare::Opened;
-use crate::spec::{BlockBackendSpec, BlockSpec};
-use denali_config::{Block, BlockBackend};
+use crate::spec::{BlockBackendSpec, BlockSpec, IoSpec};
+use denali_config::{Block, BlockBackend, FileIo};
+use denali_disk::Access;
 use denali_vhost_user::{CONNECT_PATIENCE, connect};
 
 /// Opens a block device; `place` gives the place of a field of its back end.
@@ -16,7 +17,13 @@ pub(super) fn open<'a>(
     place: &dyn Fn(&str) -> Place<'a>,
 ) -> Result<BlockSpec, LaunchError> {
     let backend = match &block.backend {
-        BlockBackend::File { .. } => return Err(place(".file").unavailable("not built in")),
+        BlockBackend::File { path, direct, io } => {
+            let access = Access { read_only: block.read_only, direct: *direct };
+            let file = denali_disk::open(path, access).map_err(|error| {
+                place(".file.path").unavailable(format!("{}: {error}", path.display()))
+            })?;
+            BlockBackendSpec::File { file: opened.keep(file), direct: *direct, io: method(*io) }
+        }
         BlockBackend::VhostUser(path) => {
             let socket = connect(path, CONNECT_PATIENCE);
             let socket = socket.map_err(|error| place(".vhost-user").unavailable(error))?;
@@ -30,4 +37,12 @@ pub(super) fn open<'a>(
         limit: block.limit.into(),
         backend,
     })
+}
+
+fn method(io: FileIo) -> IoSpec {
+    match io {
+        FileIo::Auto => IoSpec::Auto,
+        FileIo::IoUring => IoSpec::IoUring,
+        FileIo::Sync => IoSpec::Sync,
+    }
 }

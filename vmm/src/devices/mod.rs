@@ -1,6 +1,8 @@
 //! The devices of a guest: what it is told of them, what they are made of, what they count.
 
 mod block;
+mod egress;
+mod limit;
 mod net;
 mod vhost_user;
 

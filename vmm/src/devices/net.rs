@@ -1,5 +1,6 @@
 //! Connects network cards to what carries their frames.
 
+use super::egress::Egress;
 use super::vhost_user;
 use crate::events::Events;
 use crate::output::Output;
@@ -61,11 +62,15 @@ fn create_user(
     let mut config = Config::new(guest, (gateway_mac(spec.mac), spec.gateway), spec.prefix_len);
     config.mtu = spec.mtu;
     config.max_connections = user.max_connections;
+    config.resolves = user.resolves;
     let listeners = user
         .publish
         .iter()
         .map(|publish| (TcpListener::from(inherited(publish.listener)), publish.guest_port));
-    let gateway = Gateway::new(config, listeners.collect())?;
+    let mut gateway = Gateway::new(config, listeners.collect())?;
+    if let Some(broker) = user.broker {
+        gateway.set_opener(Box::new(Egress::new(inherited(broker))))?;
+    }
     events.watch(gateway.as_raw_fd())?;
     Ok(card(spec, UserBackend::new(gateway)))
 }

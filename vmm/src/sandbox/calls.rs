@@ -62,6 +62,7 @@ const DISK: &[Allowed] = &[
 #[rustfmt::skip]
 const URING: &[Allowed] = &[
     (libc::SYS_io_uring_enter, "requests of the guest to its disk"),
+    (libc::SYS_timerfd_settime, "completed requests collected together"),
 ];
 
 /// A tap or a seqpacket socket.
