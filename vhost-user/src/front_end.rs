@@ -1,29 +1,19 @@
 //! A device whose queues are worked on by a back end in another process.
 
-use crate::channel::Channel;
+use crate::connection::Connection;
 use crate::error::Failure;
-use crate::handshake::{Handshake, Offer};
 use crate::link::{Link, Running, RunningQueue};
 use crate::memory::MemoryRegion;
 use crate::metrics::Metrics;
-use crate::poller::{Poller, Seen, Source};
 use crate::profile::Profile;
-use crate::reconnect::{BackOff, Reconnect};
+use crate::reconnect::Reconnect;
 use crate::ring::Rings;
-use crate::session::{self, Inflight, QueuePlan, Teller, wait_readable};
+use crate::session::{QueuePlan, Teller};
 use crate::track::Track;
 use denali_abi::virtio::FEATURE_EVENT_IDX;
 use denali_devices::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::os::fd::{OwnedFd, RawFd};
 use vm_memory::GuestMemory;
-
-/// How long a back end may take for what it is asked before a guest runs, and for each reconnection.
-pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a back end may take to stop queues when a driver resets its device. The guest waits.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a front end is made of.
 pub struct Parts {
@@ -43,58 +33,34 @@ pub struct Parts {
 pub struct FrontEnd {
     profile: Profile,
     memory: Vec<MemoryRegion>,
-    reconnect: Box<dyn Reconnect>,
-    notice: Box<dyn FnMut(&str)>,
-    poller: Rc<Poller>,
-    /// What the first back end offered, and so the guest knows.
-    first: Offer,
-    /// What this one offers.
-    offer: Offer,
     config: Vec<u8>,
-    link: Link,
-    back_off: BackOff,
+    connection: Connection,
     /// The features the driver agreed to, while there is one.
     driver: Option<u64>,
     /// One for each queue the driver uses.
     tracks: Vec<Option<Track>>,
-    inflight: Option<Inflight>,
     /// A back end has worked on these queues.
     started: bool,
-    /// The driver may not know of all that was returned.
-    interrupt: bool,
-    /// What was last told, so that it is told once.
-    told: Option<Failure>,
     metrics: Metrics,
 }
 
 impl FrontEnd {
-    /// Asks the back end what it can do, which waits up to [`HANDSHAKE_PATIENCE`].
+    /// Asks the back end what it can do, which waits up to
+    /// [`HANDSHAKE_PATIENCE`](crate::HANDSHAKE_PATIENCE).
     ///
     /// # Errors
     /// When it does not answer, or cannot do what the device needs.
     pub fn new(parts: Parts) -> Result<Self, Failure> {
         let Parts { profile, memory, stream, reconnect, notice } = parts;
-        let mut channel = Channel::new(stream);
-        let offer = negotiate(profile, &mut channel)?;
-        let poller = Rc::new(Poller::new()?);
-        poller.watch(Source::Channel, channel.as_fd())?;
+        let connection = Connection::new(profile, stream, reconnect, notice)?;
         Ok(Self {
             profile,
             memory,
-            reconnect,
-            notice,
-            poller,
-            config: profile.config(&offer.config),
-            first: offer.clone(),
-            offer,
-            link: Link::Ready { channel },
-            back_off: BackOff::default(),
+            config: profile.config(&connection.first.config),
+            connection,
             driver: None,
             tracks: Vec::new(),
-            inflight: None,
             started: false,
-            interrupt: false,
-            told: None,
             metrics: Metrics::default(),
         })
     }
@@ -102,126 +68,21 @@ impl FrontEnd {
     /// Readable while there is something to do.
     #[must_use]
     pub fn as_raw_fd(&self) -> RawFd {
-        self.poller.as_raw_fd()
+        self.connection.poller.as_raw_fd()
     }
 
-    /// Takes the connection a step further, wherever it is.
-    fn progress(&mut self, now: u64) {
-        let seen = self.poller.look();
-        self.interrupt |= seen.call;
-        self.metrics.calls += u64::from(seen.call);
-        if let Err(failure) = self.step(now, seen) {
-            self.fail(now, failure);
-        }
-    }
-
-    fn step(&mut self, now: u64, seen: Seen) -> Result<(), Failure> {
-        match &mut self.link {
-            Link::Down { retry_at } if *retry_at <= now => {
-                self.reconnect.request();
-                let until = after(now, HANDSHAKE_PATIENCE);
-                self.link = Link::Asked { until };
-                self.watch_reconnect()?;
-                self.take_stream(now, until)
-            }
-            Link::Down { .. } => Ok(()),
-            Link::Asked { until } => {
-                let until = *until;
-                self.take_stream(now, until)
-            }
-            Link::Negotiating { channel, handshake, until } => match handshake.advance(channel)? {
-                Some(offer) => self.take_offer(offer),
-                None if *until <= now => Err(silent(handshake.waits_for())),
-                None => Ok(()),
-            },
-            Link::Preparing { channel, until } => match channel.receive()? {
-                Some(reply) => self.take_inflight(Inflight::of(reply)?),
-                None if *until <= now => Err(silent("GET_INFLIGHT_FD")),
-                None => Ok(()),
-            },
-            Link::Ready { channel } | Link::Running(Running { channel, .. }) if seen.channel => {
-                session::take_acknowledgements(channel)
-            }
-            Link::Ready { .. } | Link::Running(_) => Ok(()),
-        }
-    }
-
-    /// Waits for an answer to a request for a connection, only while there is one: who is to answer may
-    /// be gone for good, and its descriptor readable for ever.
-    fn watch_reconnect(&self) -> Result<(), Failure> {
-        let Some(raw) = self.reconnect.as_raw_fd() else { return Ok(()) };
-        // SAFETY: the descriptor belongs to `reconnect`, which lives longer than this borrow.
-        self.poller.watch(Source::Reconnect, unsafe { BorrowedFd::borrow_raw(raw) })
-    }
-
-    fn forget_reconnect(&self) {
-        if let Some(raw) = self.reconnect.as_raw_fd() {
-            // SAFETY: as above.
-            self.poller.forget(unsafe { BorrowedFd::borrow_raw(raw) });
-        }
-    }
-
-    fn take_stream(&mut self, now: u64, until: u64) -> Result<(), Failure> {
-        let stream = match self.reconnect.try_take() {
-            Some(Ok(stream)) => stream,
-            Some(Err(_)) => return Err(Failure::Gone),
-            None if until <= now => return Err(Failure::Gone),
-            None => return Ok(()),
-        };
-        self.forget_reconnect();
-        let mut channel = Channel::new(stream);
-        self.poller.watch(Source::Channel, channel.as_fd())?;
-        let handshake = Handshake::begin(self.profile, &mut channel)?;
-        self.link = Link::Negotiating { channel, handshake, until: after(now, HANDSHAKE_PATIENCE) };
-        Ok(())
-    }
-
-    fn take_offer(&mut self, offer: Offer) -> Result<(), Failure> {
-        offer.replaces(&self.first, self.driver)?;
-        if !offer.records_inflight {
-            self.inflight = None;
-        }
-        self.offer = offer;
-        if let Link::Negotiating { channel, .. } = self.link.take() {
-            self.link = Link::Ready { channel };
-        }
-        if self.told.take().is_some() {
-            (self.notice)("is back");
-        }
-        Ok(())
-    }
-
-    fn take_inflight(&mut self, inflight: Inflight) -> Result<(), Failure> {
-        self.inflight = Some(inflight);
-        if let Link::Preparing { channel, .. } = self.link.take() {
-            self.link = Link::Ready { channel };
-        }
-        Ok(())
-    }
-
-    /// Gives the connection up, and says so unless that was the last that was said.
-    fn fail(&mut self, now: u64, failure: Failure) {
-        let lasted = match self.link.take() {
-            Link::Running(running) => now.saturating_sub(running.since),
-            Link::Asked { .. } => {
-                self.forget_reconnect();
-                0
-            }
-            _ => 0,
-        };
-        self.metrics.disconnects += 1;
-        // It may have returned requests and gone before it said so.
-        self.interrupt = true;
-        self.link = Link::Down { retry_at: now.saturating_add(self.back_off.pause(lasted)) };
-        let again = match &self.told {
-            // That it is still away says nothing new.
-            Some(told) => failure == Failure::Gone || *told == failure,
-            None => false,
-        };
-        if !again {
-            (self.notice)(&format!("{failure}; requests wait until it is back"));
-            self.told = Some(failure);
-        }
+    fn serve<M: GuestMemory>(
+        &mut self,
+        queues: &[DeviceQueue],
+        memory: &M,
+        now: u64,
+    ) -> Result<Progress, QueueError> {
+        self.connection.progress(now, self.driver);
+        self.observe(queues, memory)?;
+        self.start(queues, memory, now)?;
+        self.kick(memory)?;
+        let interrupt = std::mem::take(&mut self.connection.interrupt);
+        Ok(Progress { interrupt, more: false })
     }
 
     /// Reads what driver and back end have done since the last look.
@@ -249,35 +110,23 @@ impl FrontEnd {
         memory: &M,
         now: u64,
     ) -> Result<(), QueueError> {
-        if !matches!(self.link, Link::Ready { .. }) {
+        if !matches!(self.connection.link, Link::Ready { .. }) {
             return Ok(());
         }
-        if self.offer.records_inflight && self.inflight.is_none() {
-            if let Err(failure) = self.ask_inflight(now) {
-                self.fail(now, failure);
-            }
+        if self.connection.offer.records_inflight && self.connection.inflight.is_none() {
+            self.connection.ask_inflight(now);
             return Ok(());
         }
         self.offer_again(memory)?;
         if let Err(failure) = self.tell(queues, now) {
-            self.fail(now, failure);
-        }
-        Ok(())
-    }
-
-    fn ask_inflight(&mut self, now: u64) -> Result<(), Failure> {
-        let sizes = self.profile.queue_sizes();
-        let request = Inflight::request(sizes.len(), sizes.iter().copied().max().unwrap_or(0));
-        if let Link::Ready { mut channel } = self.link.take() {
-            channel.ask(&request, &[])?;
-            self.link = Link::Preparing { channel, until: after(now, HANDSHAKE_PATIENCE) };
+            self.connection.fail(now, failure);
         }
         Ok(())
     }
 
     /// Puts requests that the last back end did not return where the next one looks for them.
     fn offer_again<M: GuestMemory>(&mut self, memory: &M) -> Result<(), QueueError> {
-        if self.inflight.as_ref().is_some_and(|inflight| inflight.used) {
+        if self.connection.inflight.as_ref().is_some_and(|inflight| inflight.used) {
             return Ok(());
         }
         for track in self.tracks.iter_mut().flatten() {
@@ -285,7 +134,7 @@ impl FrontEnd {
                 Some(count) if self.started => self.metrics.resubmitted += u64::from(count),
                 Some(_) => {}
                 None if self.profile.reorders() => {
-                    (self.notice)(
+                    self.connection.say(
                         "has gone with requests that are not known; the driver must reset the device",
                     );
                     return Err(QueueError::AvailableIndex);
@@ -303,15 +152,16 @@ impl FrontEnd {
             track.as_ref().map(|track| QueuePlan { index, size, addresses, base: track.used() })
         });
         let plan: Vec<_> = plan.collect();
-        let Link::Ready { mut channel } = self.link.take() else { return Ok(()) };
-        let features = self.driver.unwrap_or(0) & self.offer.features;
-        let acknowledges = self.offer.acknowledges;
+        let connection = &mut self.connection;
+        let Link::Ready { mut channel } = connection.link.take() else { return Ok(()) };
+        let features = self.driver.unwrap_or(0) & connection.offer.features;
+        let acknowledges = connection.offer.acknowledges;
         let wires = Teller { channel: &mut channel, acknowledges }.start(
             features,
             &self.memory,
-            self.inflight.as_ref(),
+            connection.inflight.as_ref(),
             &plan,
-            &self.poller,
+            &connection.poller,
         )?;
         let told = |index: usize| self.tracks[index].as_ref().map_or(0, Track::available);
         let queues = plan.iter().zip(wires).map(|(plan, wire)| RunningQueue {
@@ -320,8 +170,8 @@ impl FrontEnd {
             told: told(plan.index),
         });
         let queues = queues.collect();
-        self.link = Link::Running(Running { channel, queues, since: now });
-        if let Some(inflight) = &mut self.inflight {
+        connection.link = Link::Running(Running { channel, queues, since: now });
+        if let Some(inflight) = &mut connection.inflight {
             inflight.used = true;
         }
         self.metrics.reconnects += u64::from(std::mem::replace(&mut self.started, true));
@@ -330,7 +180,7 @@ impl FrontEnd {
 
     /// Tells a running back end of new requests, as far as it wants to know.
     fn kick<M: GuestMemory>(&mut self, memory: &M) -> Result<(), QueueError> {
-        let Link::Running(running) = &mut self.link else { return Ok(()) };
+        let Link::Running(running) = &mut self.connection.link else { return Ok(()) };
         let event_idx = self.driver.unwrap_or(0) & FEATURE_EVENT_IDX != 0;
         for queue in &mut running.queues {
             let Some(Some(track)) = self.tracks.get(queue.index) else { continue };
@@ -347,36 +197,11 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// Has the back end leave the queues alone.
+    /// Has the back end leave the queues alone, and forgets them.
     fn stop(&mut self) {
         self.tracks.clear();
-        self.inflight = None;
         self.started = false;
-        self.link = match self.link.take() {
-            Link::Running(Running { mut channel, queues, .. }) => {
-                let indices = queues.iter().map(|queue| queue.index);
-                match session::stop(&mut channel, indices, STOP_PATIENCE) {
-                    Ok(()) => Link::Ready { channel },
-                    Err(failure) => return self.fail(0, failure),
-                }
-            }
-            // A reply is on its way that nobody would wait for.
-            Link::Preparing { .. } => Link::Down { retry_at: 0 },
-            other => other,
-        };
-    }
-
-    fn serve<M: GuestMemory>(
-        &mut self,
-        queues: &[DeviceQueue],
-        memory: &M,
-        now: u64,
-    ) -> Result<Progress, QueueError> {
-        self.progress(now);
-        self.observe(queues, memory)?;
-        self.start(queues, memory, now)?;
-        self.kick(memory)?;
-        Ok(Progress { interrupt: std::mem::take(&mut self.interrupt), more: false })
+        self.connection.stop();
     }
 }
 
@@ -386,11 +211,11 @@ impl<M: GuestMemory> VirtioDevice<M> for FrontEnd {
     }
 
     fn features(&self) -> u64 {
-        self.profile.offered(self.first.features)
+        self.profile.offered(self.connection.first.features)
     }
 
     fn ring_features(&self) -> u64 {
-        self.first.features
+        self.connection.first.features
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -408,7 +233,7 @@ impl<M: GuestMemory> VirtioDevice<M> for FrontEnd {
     fn reset(&mut self) {
         self.stop();
         self.driver = None;
-        self.interrupt = false;
+        self.connection.interrupt = false;
     }
 
     fn service(
@@ -425,36 +250,15 @@ impl<M: GuestMemory> VirtioDevice<M> for FrontEnd {
     }
 
     fn idle(&mut self, now_ns: u64) {
-        self.progress(now_ns);
+        self.connection.progress(now_ns, self.driver);
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.link.deadline()
+        self.connection.link.deadline()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.metrics.list()
+        let Connection { calls, disconnects, .. } = self.connection;
+        Metrics { calls, disconnects, ..self.metrics }.list()
     }
-}
-
-/// The whole negotiation, waiting for each reply.
-fn negotiate(profile: Profile, channel: &mut Channel) -> Result<Offer, Failure> {
-    let until = Instant::now() + HANDSHAKE_PATIENCE;
-    let mut handshake = Handshake::begin(profile, channel)?;
-    loop {
-        if let Some(offer) = handshake.advance(channel)? {
-            return Ok(offer);
-        }
-        if !wait_readable(channel.as_fd(), until)? {
-            return Err(silent(handshake.waits_for()));
-        }
-    }
-}
-
-fn silent(request: &'static str) -> Failure {
-    Failure::Silent { request, waited: HANDSHAKE_PATIENCE }
-}
-
-fn after(now: u64, patience: Duration) -> u64 {
-    now.saturating_add(patience.as_nanos() as u64)
 }

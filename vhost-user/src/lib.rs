@@ -30,6 +30,7 @@
 
 mod channel;
 mod connect;
+mod connection;
 mod error;
 mod front_end;
 mod handshake;
@@ -47,8 +48,9 @@ mod tests;
 mod track;
 
 pub use connect::{CONNECT_PATIENCE, connect};
+pub use connection::HANDSHAKE_PATIENCE;
 pub use error::{ConnectError, Failure};
-pub use front_end::{FrontEnd, HANDSHAKE_PATIENCE, Parts};
+pub use front_end::{FrontEnd, Parts};
 pub use memory::MemoryRegion;
 pub use profile::Profile;
 pub use reconnect::{NoReconnect, Reconnect};
