@@ -41,6 +41,9 @@ pub const BROKER_PATH: &str = env!("DENALI_BROKER");
 /// The image of the guest that the end-to-end tests drive.
 pub const PROBE_PATH: &str = env!("DENALI_PROBE");
 
+/// The image of the guest that exercises block devices, for tests and measurements.
+pub const DISK_PATH: &str = env!("DENALI_DISK");
+
 /// The built-in image called `name`.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static BuiltIn> {
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn programs_are_where_the_constants_say() {
-        for path in [PROBE_PATH, MONITOR_PATH, BROKER_PATH] {
+        for path in [PROBE_PATH, DISK_PATH, MONITOR_PATH, BROKER_PATH] {
             let bytes = std::fs::read(path).expect(path);
             assert!(bytes.starts_with(b"\x7fELF"), "{path}");
         }
