@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test crate uses a part of it
 
+pub mod opener;
+
 use denali_usernet::{Config, Gateway};
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
