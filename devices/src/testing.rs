@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+pub mod wild;
+
 pub type Memory = GuestMemoryMmap<()>;
 
 pub const MEMORY_SIZE: usize = 4 << 20;

@@ -35,7 +35,8 @@ pub(super) struct Gather {
     sample_start: u64,
     /// Nanoseconds from one completion to the next, averaged; 0 = unknown.
     pace_ns: u64,
-    /// The last wake-up by time found nothing.
+    /// The driver's requests are waited for by time, and when that passed, there was nothing.
+    timed: bool,
     missed: bool,
 }
 
@@ -48,7 +49,8 @@ impl Gather {
 
     /// So many requests have just been returned to the driver.
     pub(super) fn completed(&mut self, count: u32, now_ns: u64) {
-        self.missed = count == 0;
+        self.missed = count == 0 && self.timed;
+        self.timed = false;
         if count == 0 {
             return;
         }
@@ -80,7 +82,13 @@ impl Gather {
     }
 
     /// When to look again while something is in flight.
-    pub(super) fn wake(&self, in_flight: u32, now_ns: u64) -> Wake {
+    pub(super) fn wake(&mut self, in_flight: u32, now_ns: u64) -> Wake {
+        let wake = self.choose(in_flight, now_ns);
+        self.timed = wake != Wake::AtNext;
+        wake
+    }
+
+    fn choose(&self, in_flight: u32, now_ns: u64) -> Wake {
         let left = if self.held == 0 {
             HOLD_MAX_NS
         } else {
