@@ -4,10 +4,12 @@
 //! that have arrived are taken in before tasks run, and what tasks and protocols have to send goes
 //! out after them, so that acknowledgements travel with answers and a whole batch costs one exit.
 
+mod dns;
 mod stack;
 mod tcp;
 mod udp;
 
+pub use dns::resolve;
 pub use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
@@ -32,6 +34,16 @@ pub enum Error {
     Closed,
     /// The datagram is larger than the socket's buffer or the destination is not valid.
     BadDatagram,
+    /// There is no name server that this guest may ask.
+    NoNameServer,
+    /// No host can have such a name.
+    BadName,
+    /// This guest may not ask for this name.
+    NameRefused,
+    /// The name means no address.
+    NoSuchName,
+    /// The name server does not answer, or cannot find out.
+    NoAnswer,
 }
 
 impl fmt::Display for Error {
@@ -44,6 +56,11 @@ impl fmt::Display for Error {
             Self::Reset => "the connection was refused or reset",
             Self::Closed => "the connection is closed",
             Self::BadDatagram => "the datagram is too large or its destination is not valid",
+            Self::NoNameServer => "there is no name server to ask",
+            Self::BadName => "no host can have this name",
+            Self::NameRefused => "this name may not be asked for",
+            Self::NoSuchName => "this name means no address",
+            Self::NoAnswer => "the name server does not answer",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! UDP datagrams, to be awaited.
 
-use super::{Error, IpEndpoint, stack};
-use crate::memory;
+use super::stack::{self, Stack};
+use super::{Error, IpEndpoint};
+use crate::{entropy, memory};
 use core::future::poll_fn;
 use core::task::Poll;
 use smoltcp::iface::SocketHandle;
@@ -11,6 +12,10 @@ use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket};
 const DATAGRAMS: usize = 16;
 /// Bytes of datagrams that wait, in each direction.
 const BYTES: usize = 16 * 1024;
+/// First of the ports from which others are talked to.
+const EPHEMERAL: u16 = 49_152;
+/// Ports that are tried before all count as taken.
+const ATTEMPTS: usize = 64;
 /// Memory that stays free for programs when a socket is made.
 const RESERVE: usize = 64 * 1024;
 
@@ -26,20 +31,31 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::NoDevice`], [`Error::BadPort`] if it is 0, [`Error::OutOfMemory`].
     pub fn bind(port: u16) -> Result<Self, Error> {
+        stack::with(|stack| Self::add(stack, port))?
+    }
+
+    /// Takes a port that nobody uses, chosen at random, to talk to others from.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`], [`Error::OutOfMemory`].
+    pub fn open() -> Result<Self, Error> {
         stack::with(|stack| {
-            if !memory::has_room(RESERVE + 2 * BYTES) {
-                return Err(Error::OutOfMemory);
-            }
-            let buffer = || {
-                PacketBuffer::new(
-                    alloc::vec![PacketMetadata::EMPTY; DATAGRAMS],
-                    alloc::vec![0; BYTES],
-                )
-            };
-            let mut socket = Socket::new(buffer(), buffer());
-            socket.bind(port).map_err(|_| Error::BadPort)?;
-            Ok(Self { handle: stack.sockets.add(socket) })
+            let random = || EPHEMERAL | entropy::next_u64() as u16;
+            let free = (0..ATTEMPTS).map(|_| random()).find(|&port| !is_taken(stack, port));
+            Self::add(stack, free.ok_or(Error::OutOfMemory)?)
         })?
+    }
+
+    fn add(stack: &mut Stack, port: u16) -> Result<Self, Error> {
+        if !memory::has_room(RESERVE + 2 * BYTES) {
+            return Err(Error::OutOfMemory);
+        }
+        let buffer = || {
+            PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; DATAGRAMS], alloc::vec![0; BYTES])
+        };
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.bind(port).map_err(|_| Error::BadPort)?;
+        Ok(Self { handle: stack.sockets.add(socket) })
     }
 
     fn with<R>(&self, use_it: impl FnOnce(&mut Socket<'static>) -> R) -> R {
@@ -90,4 +106,12 @@ impl Drop for UdpSocket {
     fn drop(&mut self) {
         stack::running(|stack| stack.sockets.remove(self.handle));
     }
+}
+
+/// Whether a socket for datagrams has this port.
+fn is_taken(stack: &Stack, port: u16) -> bool {
+    stack.sockets.iter().any(|(_, socket)| match socket {
+        smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
+        _ => false,
+    })
 }
