@@ -1,4 +1,4 @@
-//! The transport "ports": a device's register file, its status machine, and when it is serviced.
+//! The transport: a device's register file, its status machine, and when it is serviced.
 
 use super::device::VirtioDevice;
 use super::queue::{DeviceQueue, QueueError, QueueSetup};
@@ -89,6 +89,7 @@ impl<M: GuestMemory> Transport<M> {
             Register::QueueReady => self.selected().map_or(0, |setup| u32::from(setup.ready)),
             Register::InterruptStatus => self.interrupt_status,
             Register::Status => self.status,
+            Register::SharedMemory => u32::MAX,
             _ => 0,
         }
     }
