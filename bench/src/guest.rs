@@ -115,8 +115,7 @@ impl Guest {
             document.publish("127.0.0.1:0:80")?;
         }
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
-        let settings =
-            Settings {
+        let settings = Settings {
             built_in: &built_in,
             image,
             broker: Path::new(denali_images::BROKER_PATH),

@@ -1,4 +1,5 @@
-//! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP.
+//! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP and
+//! carries bulk data.
 //!
 //! Each measurement runs real guests by the programs that people use, prints what it found, and
 //! writes it into docs/performance.md.
@@ -11,6 +12,7 @@ mod figures;
 mod guest;
 mod host;
 mod http;
+mod net;
 mod options;
 mod proc;
 mod programs;
@@ -37,8 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<()> {
-    if let Command::NativeServer = options.command {
-        return http::native::serve();
+    if let Command::NativeServer { address } = options.command {
+        return http::native::serve(address);
     }
     if cfg!(debug_assertions) {
         bail!("figures of a debug build mean nothing; use cargo run --release -p bench");
@@ -47,6 +49,7 @@ fn measure(options: &Options) -> Result<()> {
     match &options.command {
         Command::Startup(startup) => startup::run(startup),
         Command::Http(http) => http::run(http),
-        Command::NativeServer => Ok(()),
+        Command::Net(net) => net::run(net),
+        Command::NativeServer { .. } => Ok(()),
     }
 }

@@ -19,9 +19,15 @@ pub(crate) enum Command {
     Startup(StartupOptions),
     /// HTTP requests per second of a guest, beside a native server and nginx.
     Http(HttpOptions),
+    /// Bulk TCP between host and guest over a tap, beside the same over veth; takes root.
+    Net(NetOptions),
     /// The native server that the guest is compared with: serves what it reads from standard input.
     #[command(hide = true)]
-    NativeServer,
+    NativeServer {
+        /// Where it listens; port 0 is any that is free.
+        #[arg(default_value = "127.0.0.1:0")]
+        address: std::net::SocketAddr,
+    },
 }
 
 /// Options of both.
@@ -65,6 +71,19 @@ pub(crate) struct HttpOptions {
     pub(crate) runs: u32,
     /// How long each server is measured in a round, in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+/// Options of `bench net`.
+#[derive(Args, Debug)]
+pub(crate) struct NetOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Rounds; in each, every server is measured once in each direction, unshaped and shaped.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How long each server is measured at a time, in seconds.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 }
 

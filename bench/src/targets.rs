@@ -36,8 +36,17 @@ const BOTH: &[(&str, Good, f64)] = &[
 ];
 
 /// The same for KVM alone.
-const KVM: &[(&str, Good, f64)] =
-    &[("ratio", AtLeast, 0.6), ("p99_ratio", AtMost, 2.0), ("exits_per_request", AtMost, 0.2)];
+const KVM: &[(&str, Good, f64)] = &[
+    ("ratio", AtLeast, 0.6),
+    ("p99_ratio", AtMost, 2.0),
+    ("exits_per_request", AtMost, 0.2),
+    ("ratio_10g", AtLeast, 0.94),
+    ("ratio_unshaped", AtLeast, 0.4),
+    ("packets_per_exit", AtLeast, 8.0),
+    ("packets_per_exit_reverse", AtLeast, 8.0),
+    ("packets_per_exit_10g", AtLeast, 8.0),
+    ("packets_per_exit_reverse_10g", AtLeast, 8.0),
+];
 
 fn find(name: &str, backend: Backend) -> Option<(Good, f64)> {
     let kvm = if backend == Backend::Kvm { KVM } else { &[] };

@@ -9,8 +9,10 @@ mod backend;
 mod elf;
 mod guest;
 mod http;
+mod namespace;
 mod process;
 mod registry;
+mod seqpacket;
 mod suites;
 
 use std::path::Path;

@@ -77,3 +77,14 @@ pub fn exists(pid: u32) -> bool {
     let state = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
     state.is_some_and(|state| state != "Z" && state != "X")
 }
+
+/// Time a process has computed, in the kernel's ticks (usually 10 ms).
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process exists");
+    let after_name = text.rsplit_once(')').expect("a name in parentheses").1;
+    let field =
+        |index: usize| after_name.split_whitespace().nth(index).and_then(|n| n.parse().ok());
+    let both: Option<u64> =
+        field(11).zip(field(12)).map(|(user, system): (u64, u64)| user + system);
+    both.expect("user and system time")
+}

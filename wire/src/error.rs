@@ -14,7 +14,7 @@ pub enum OpenError {
     #[error("/dev/net/tun is missing; load the kernel module \"tun\", or make the device file")]
     NoTunDevice,
     /// The file for tap interfaces cannot be opened.
-    #[error("cannot open /dev/net/tun: {0}")]
+    #[error("cannot open /dev/net/tun: {0}; its usual mode is 666")]
     TunDevice(io::Error),
     /// There is no such interface, or it is another user's, and this one may not make it.
     #[error(

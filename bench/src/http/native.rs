@@ -8,17 +8,23 @@ use epoll::{ControlOptions, Event, Events};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// This program as the native server of `page`.
-pub(super) fn command(page: &[u8]) -> Result<Command> {
+/// This program as the native server of `page`, listening at `address`.
+pub(crate) fn command(page: &[u8], address: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command.args(["native-server", address]);
+    with_page(command, page)
+}
+
+/// The same command, with the page on its standard input.
+pub(crate) fn with_page(mut command: Command, page: &[u8]) -> Result<Command> {
     let mut file: File = tempfile::tempfile().context("cannot make a file")?;
     file.write_all(page).and_then(|()| file.rewind()).context("cannot write a file")?;
-    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-    command.arg("native-server").stdin(file);
+    command.stdin(file);
     Ok(command)
 }
 
@@ -46,12 +52,12 @@ impl Service for Site {
     }
 }
 
-/// Serves what standard input holds, on a port of the kernel's choice, which is announced on standard
-/// output; for good.
-pub(crate) fn serve() -> Result<()> {
+/// Serves what standard input holds at `address`, whose port may be of the kernel's choice and is
+/// announced on standard output; for good.
+pub(crate) fn serve(address: SocketAddr) -> Result<()> {
     let mut site = Site { index: Vec::new(), date: HttpDate::new(0) };
     io::stdin().read_to_end(&mut site.index).context("cannot read the page")?;
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
+    let listener = TcpListener::bind(address).context("cannot listen")?;
     listener.set_nonblocking(true).context("cannot listen")?;
     println!("{{\"host\":\"{}\"}}", listener.local_addr().context("cannot listen")?);
     Native {

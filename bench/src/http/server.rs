@@ -38,7 +38,7 @@ impl Server {
 
     /// The native server: the same HTTP code on the host's own sockets.
     pub(super) fn native(page: &[u8], programs: &Programs) -> Result<Self> {
-        let mut command = native::command(page)?;
+        let mut command = native::command(page, "127.0.0.1:0")?;
         command.stderr(programs.error_stream()?);
         Self::announced(command).with_context(|| programs.last_message())
     }

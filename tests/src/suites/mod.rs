@@ -13,6 +13,9 @@ mod neighbours;
 mod refusals;
 mod sandbox;
 mod signals;
+mod socket_net;
+mod tap;
+mod vhost_user;
 mod web;
 
 use crate::registry::Suite;
@@ -30,6 +33,9 @@ pub fn all() -> Vec<Suite> {
         hostile_net::suite(),
         neighbours::suite(),
         sandbox::suite(),
+        tap::suite(),
+        socket_net::suite(),
+        vhost_user::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),

@@ -1,0 +1,62 @@
+//! `bench net`: bulk TCP between host and guest over a tap, beside the same between two hosts over veth.
+
+mod client;
+mod latency;
+mod place;
+mod rounds;
+mod server;
+mod text;
+
+use crate::backend::Backend;
+use crate::document;
+use crate::figures::Figures;
+use crate::guest;
+use crate::options::NetOptions;
+use crate::programs::Programs;
+use crate::targets;
+use anyhow::Result;
+use place::Place;
+use rounds::Rounds;
+
+/// Measures, prints, and writes the document.
+pub(crate) fn run(options: &NetOptions) -> Result<()> {
+    let programs = Programs::find()?;
+    let mut figures = Figures::default();
+    for backend in options.common.backends() {
+        for name in text::names() {
+            figures.set(format!("{name}{}", backend.suffix()), None);
+        }
+    }
+    if let Some(problem) = client::problem().or_else(Place::problem) {
+        figures.skip("net", &problem);
+    } else {
+        measure(options, &programs, &mut figures)?;
+    }
+    for line in targets::missed(&figures) {
+        eprintln!("missed: {line}");
+    }
+    if options.common.json {
+        println!("{}", figures.json());
+        return Ok(());
+    }
+    let text = text::document(&figures, options);
+    println!("{text}");
+    if options.common.writes() { document::write("net", &text) } else { Ok(()) }
+}
+
+fn measure(options: &NetOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for backend in options.common.backends() {
+        match guest::problem(backend, programs)? {
+            Some(problem) => figures.skip(backend.title(), &problem),
+            None => backends.push(backend),
+        }
+    }
+    if backends.is_empty() {
+        return Ok(());
+    }
+    let places = [Place::direct()?, Place::shaped()?];
+    let rounds = Rounds::measure(&places, &backends, programs, options)?;
+    rounds.fill(figures);
+    latency::measure(&places[0], &backends, programs, figures)
+}
