@@ -34,13 +34,17 @@
 //! | `idle-many N` | idles N times for 1 ms | 0 |
 //! | `idle-pending` | IDLE returns at once if something is pending or the deadline has passed | 0 |
 //! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
+//! | `egress WORD...` | connects, sends and asks as the words say (see `egress::run`) | 0 |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
 //! A check that fails prints a line that starts with `FAILED` and ends with status 1; an unknown
 //! command ends with 2.
 #![cfg_attr(guest_image, no_std, no_main)]
 
+extern crate alloc;
+
 mod crashes;
+mod egress;
 mod exercise;
 mod handlers;
 mod instructions;
@@ -94,6 +98,7 @@ fn start() -> u8 {
         "idle-many" => time::idle_many(number(rest)),
         "idle-pending" => time::idle_pending(),
         "wait-stop" => time::wait_stop(),
+        "egress" => egress::run(rest),
         "spin" => time::spin(),
         _ => {
             println!("unknown command \"{command}\"");
