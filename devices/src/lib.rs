@@ -1,4 +1,5 @@
-//! The devices a guest sees: the bus, the virtio transport over I/O ports, and the network card.
+//! The devices a guest sees: the bus, the virtio transport over I/O ports, network cards, disks, consoles and
+//! entropy sources.
 //!
 //! A device sees guest memory, an interrupt line and a back end, and nothing else. Whatever a guest
 //! writes into registers, rings and descriptors is validated before use: a broken driver gets
@@ -6,6 +7,10 @@
 
 pub mod block;
 mod bus;
+pub mod console;
+pub mod entropy;
+#[cfg(test)]
+mod hostile;
 pub mod net;
 pub mod rate;
 #[cfg(test)]
