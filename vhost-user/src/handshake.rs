@@ -154,6 +154,7 @@ impl Handshake {
         match space {
             Some(space) if head.is_valid() && { head.offset } == 0 => {
                 self.offer.config = space.to_vec();
+                self.offer.features = self.profile.sensible(self.offer.features, space);
                 Ok(())
             }
             _ => Err(Failure::Protocol("a configuration space of another size")),

@@ -2,11 +2,12 @@
 
 use denali_abi::boot::{KIND_BLOCK, KIND_NET};
 use denali_abi::virtio::{
-    BLOCK_CONFIG_SIZE, BLOCK_FEATURE_BLK_SIZE, BLOCK_FEATURE_DISCARD, BLOCK_FEATURE_FLUSH,
-    BLOCK_FEATURE_RO, BLOCK_FEATURE_SEG_MAX, BLOCK_FEATURE_SIZE_MAX, BLOCK_FEATURE_WRITE_ZEROES,
-    NET_CONFIG_MAC, NET_CONFIG_MTU, NET_FEATURE_CSUM, NET_FEATURE_GUEST_CSUM,
-    NET_FEATURE_GUEST_TSO4, NET_FEATURE_GUEST_TSO6, NET_FEATURE_HOST_TSO4, NET_FEATURE_HOST_TSO6,
-    NET_FEATURE_MAC, NET_FEATURE_MRG_RXBUF, NET_FEATURE_MTU,
+    BLOCK_CONFIG_SEG_MAX, BLOCK_CONFIG_SIZE, BLOCK_CONFIG_SIZE_MAX, BLOCK_FEATURE_BLK_SIZE,
+    BLOCK_FEATURE_DISCARD, BLOCK_FEATURE_FLUSH, BLOCK_FEATURE_RO, BLOCK_FEATURE_SEG_MAX,
+    BLOCK_FEATURE_SIZE_MAX, BLOCK_FEATURE_WRITE_ZEROES, NET_CONFIG_MAC, NET_CONFIG_MTU,
+    NET_FEATURE_CSUM, NET_FEATURE_GUEST_CSUM, NET_FEATURE_GUEST_TSO4, NET_FEATURE_GUEST_TSO6,
+    NET_FEATURE_HOST_TSO4, NET_FEATURE_HOST_TSO6, NET_FEATURE_MAC, NET_FEATURE_MRG_RXBUF,
+    NET_FEATURE_MTU,
 };
 use denali_devices::net::NetConfig;
 
@@ -57,6 +58,22 @@ impl Profile {
         match self {
             Self::Block => features & BLOCK_FEATURES,
             Self::Net(_) => features & NET_FEATURES | NET_FEATURE_MAC | NET_FEATURE_MTU,
+        }
+    }
+
+    /// The features of a back end without those whose configuration makes no sense: QEMU's storage
+    /// daemon limits segments to no bytes, and means that it does not limit them.
+    pub(crate) fn sensible(&self, features: u64, config: &[u8]) -> u64 {
+        let limits = [
+            (BLOCK_FEATURE_SIZE_MAX, BLOCK_CONFIG_SIZE_MAX),
+            (BLOCK_FEATURE_SEG_MAX, BLOCK_CONFIG_SEG_MAX),
+        ];
+        let is_nothing = |at: u16| config.iter().skip(at.into()).take(4).all(|&byte| byte == 0);
+        let senseless = limits.into_iter().filter(|&(_, at)| is_nothing(at));
+        let senseless = senseless.fold(0, |all, (feature, _)| all | feature);
+        match self {
+            Self::Block => features & !senseless,
+            Self::Net(_) => features,
         }
     }
 

@@ -37,6 +37,18 @@ fn a_guest_is_offered_what_both_sides_can_do() {
 }
 
 #[test]
+fn a_limit_of_nothing_is_no_limit() {
+    const LIMITS: u64 = 1 << 1 | 1 << 2;
+    for (size_max, seg_max, offered) in [(0, 0, 0), (4096, 0, 1 << 1), (0, 126, 1 << 2)] {
+        let (mut back_end, stream) = BackEnd::new(CONFIG);
+        back_end.features |= LIMITS;
+        back_end.config[8..16].copy_from_slice(&[size_max, seg_max].map(u32::to_le_bytes).concat());
+        back_end.introduce();
+        assert_eq!(Guest::new(stream).offered() & LIMITS, offered);
+    }
+}
+
+#[test]
 fn a_back_end_is_told_of_memory_and_queue() {
     for protocol in [CONFIG, CONFIG | REPLY_ACK] {
         let (guest, back_end) = Guest::running(protocol);
