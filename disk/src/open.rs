@@ -6,6 +6,13 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a lock is waited for: the kernel lets go of the files of an io_uring only some time after the
+/// process that had them has ended.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a disk's file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +58,18 @@ fn lock(file: &File, read_only: bool) -> Result<(), OpenError> {
     } else {
         (libc::LOCK_EX, "; set \"read_only\" for all of them, or give each a copy")
     };
-    // SAFETY: the descriptor is open; the call touches no memory.
-    if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    match error.kind() {
-        io::ErrorKind::WouldBlock => Err(OpenError::InUse(advice)),
-        _ => Err(OpenError::Lock(error)),
+    let start = Instant::now();
+    loop {
+        // SAFETY: the descriptor is open; the call touches no memory.
+        if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_PAUSE),
+            io::ErrorKind::WouldBlock => return Err(OpenError::InUse(advice)),
+            _ => return Err(OpenError::Lock(error)),
+        }
     }
 }
 
