@@ -21,8 +21,15 @@ const GUESTS: [&str; 5] = ["hello", "web", "iperf", "disk", "probe"];
 /// Compiler flags of guest images: freestanding, not relocated, with frames for backtraces.
 const GUEST_FLAGS: &str = "--cfg guest_image -Crelocation-model=static -Cforce-frame-pointers=yes";
 
-/// Compiler flags of the monitor: linked statically, which saves memory for each guest; the broker too.
-const MONITOR_FLAGS: &str = "-Ctarget-feature=+crt-static";
+/// Compiler flags of the monitor and the broker: linked statically, which saves memory for each guest,
+/// and inlined a little less than usual, which keeps them small.
+const MONITOR_FLAGS: &str = "-Ctarget-feature=+crt-static -Cllvm-args=--inline-threshold=80";
+
+/// A linker flag that takes 60 KiB off them: relative relocations are packed.
+const PACKED: &str = " -Clink-arg=-Wl,-z,pack-relative-relocs";
+
+/// The first C library that understands packed relocations.
+const PACKED_SINCE: (u32, u32) = (2, 36);
 
 /// Beginnings of the names of variables with which the outer cargo describes this build script's own
 /// compilation; a nested cargo must not take them for its own settings. The job server
@@ -75,7 +82,7 @@ fn main() {
         root,
         packages: &["denali-vmm", "denali-broker"],
         profile: if release { "monitor" } else { "monitor-checked" },
-        flags: MONITOR_FLAGS,
+        flags: &monitor_flags(),
         target_dir: &out.join("monitor-target"),
     };
     for (name, path) in ["MONITOR", "BROKER"].iter().zip(monitor.run(&mut watched)) {
@@ -85,6 +92,20 @@ fn main() {
     for path in watched {
         println!("cargo::rerun-if-changed={}", path.display());
     }
+}
+
+/// [`MONITOR_FLAGS`], and [`PACKED`] where the C library that is linked in understands it.
+fn monitor_flags() -> String {
+    let packed = c_library().is_some_and(|version| version >= PACKED_SINCE);
+    format!("{MONITOR_FLAGS}{}", if packed { PACKED } else { "" })
+}
+
+/// The version of this machine's C library, if it is the GNU one.
+fn c_library() -> Option<(u32, u32)> {
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// One nested cargo invocation.
