@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
+mod flush;
+
 /// A set of files, and the disk made of them.
 struct Bench {
     folder: TempDir,
