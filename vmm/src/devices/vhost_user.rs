@@ -37,7 +37,8 @@ pub(super) fn create(
             output.event(&BackEndEvent { device: &name, message });
         }),
     };
-    let front_end = FrontEnd::new(parts).map_err(io::Error::other)?;
+    let front_end = FrontEnd::new(parts)
+        .map_err(|failure| io::Error::other(format!("the vhost-user back end {failure}")))?;
     events.watch(front_end.as_raw_fd())?;
     Ok(front_end)
 }
