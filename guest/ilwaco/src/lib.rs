@@ -35,6 +35,7 @@ pub mod net;
 pub mod program;
 pub mod registers;
 pub mod stop;
+pub mod store;
 pub mod task;
 pub mod time;
 pub mod upcalls;
