@@ -8,7 +8,7 @@ use crate::socket::Socket;
 use denali_abi::status;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// After its front end has left, a process has this long to finish what it was doing.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a back end serves, and how.
 pub struct Service<F> {
@@ -135,6 +135,11 @@ fn prepare(listener: Pid) -> io::Result<()> {
         return Err(io::Error::other("the listener has ended"));
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    for fault in [Signal::SIGBUS, Signal::SIGSEGV] {
+        // The standard library's handlers look for overflows of the stack, which takes further calls.
+        // SAFETY: nothing in this process relies on these handlers.
+        unsafe { signal(fault, SigHandler::SigDfl) }?;
+    }
     Ok(())
 }
 
