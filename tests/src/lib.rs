@@ -6,6 +6,7 @@
 //! cargo tells the path of a program only to tests of the program's own package.
 
 mod backend;
+mod dns;
 mod elf;
 mod guest;
 mod http;

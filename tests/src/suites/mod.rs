@@ -3,6 +3,7 @@
 mod c_guest;
 mod console;
 mod doorbells;
+mod egress;
 mod equality;
 mod events;
 mod faults;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Suite> {
         signals::suite(),
         web::suite(),
         hostile_net::suite(),
+        egress::suite(),
         neighbours::suite(),
         sandbox::suite(),
         tap::suite(),
