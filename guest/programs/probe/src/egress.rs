@@ -3,7 +3,7 @@
 use crate::Checked;
 use alloc::string::String;
 use core::time::Duration;
-use ilwaco::net::{Error, IpEndpoint, TcpStream, UdpSocket, resolve};
+use ilwaco::net::{Error, IpEndpoint, Ipv4Address, TcpStream, UdpSocket, resolve};
 use ilwaco::println;
 use ilwaco::time::timeout;
 
@@ -18,7 +18,7 @@ const ANSWER_MAX: usize = 1024;
 /// - `tcp=TO:PORT/TEXT` connects, sends TEXT and ends; the result is what the other side sends;
 /// - `udp=TO:PORT/TEXT` sends a datagram; the result is the one that comes back;
 /// - `name=NAME`: the result is the first address;
-/// - `flood=COUNT` sends datagrams to everywhere and connects to everywhere, COUNT times each.
+/// - `flood=COUNT` sends datagrams to and connects to COUNT addresses all over the world.
 ///
 /// TO is an address or a name; in TEXT, `_` is a blank and `|` ends a line.
 pub fn run(words: &'static str) -> Checked {
@@ -89,14 +89,12 @@ async fn udp(what: &str) -> Result<String, Error> {
 async fn flood(count: u32) -> Result<String, Error> {
     let mut refused = 0;
     for number in 0..count {
-        let to = IpEndpoint::new(
-            ilwaco::net::Ipv4Address::from(number.wrapping_mul(0x9e37_79b9)).into(),
-            9,
-        );
+        let [_, b, c, d] = number.wrapping_mul(0x9e37_79b9).to_be_bytes();
+        let address = Ipv4Address::new(11 + (number % 100) as u8, b, c, d);
+        let to = IpEndpoint::new(address.into(), 9);
         let socket = UdpSocket::open()?;
         for port in 1..20 {
-            // Some addresses are none.
-            let _ = socket.send_to(b"flood", IpEndpoint::new(to.addr, port)).await;
+            socket.send_to(b"flood", IpEndpoint::new(to.addr, port)).await?;
         }
         if TcpStream::connect(to).await.is_err() {
             refused += 1;
