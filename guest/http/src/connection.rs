@@ -3,7 +3,7 @@
 use crate::chunked::Decoder;
 use crate::date::HttpDate;
 use crate::request::{self, Framing, Head, Method, Request};
-use crate::response::{Persistence, Responder, Sent, Streaming, reason};
+use crate::response::{Deferred, Persistence, Responder, Sent, Streaming, reason};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
@@ -66,6 +66,8 @@ pub struct Connection {
     /// Bytes of `output` that were sent.
     sent: usize,
     streaming: Option<Streaming>,
+    /// A request whose answer comes later; those behind it wait.
+    deferred: Option<Deferred>,
     /// Nothing that arrives counts any more.
     closing: bool,
     /// Nothing more will arrive.
@@ -83,6 +85,7 @@ impl Connection {
             output: Vec::new(),
             sent: 0,
             streaming: None,
+            deferred: None,
             closing: false,
             ended: false,
         }
@@ -142,7 +145,7 @@ impl Connection {
     /// meaningful when [`output`](Self::output) was empty.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        (self.closing || self.ended) && self.sent == self.output.len() && self.streaming.is_none()
+        (self.closing || self.ended) && self.sent == self.output.len() && self.is_free()
     }
 
     /// Answers that the client took too long, if it is in the midst of a request, and closes.
@@ -151,6 +154,39 @@ impl Connection {
             self.refuse(408, service);
         }
         self.closing = true;
+    }
+
+    /// Whether a request waits for its answer, which [`answer_deferred`](Self::answer_deferred) gives.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// Whether the next call of [`output`](Self::output) asks the source of a long body for more.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.streaming.is_some() && self.sent == self.output.len()
+    }
+
+    /// Has `answer` answer the request whose answer the service put off with [`Responder::defer`].
+    /// Does nothing if there is none.
+    pub fn answer_deferred<S: Service>(
+        &mut self,
+        service: &mut S,
+        answer: impl FnOnce(Responder<'_>) -> Sent,
+    ) {
+        let Some(deferred) = self.deferred.take() else { return };
+        let mut failed = false;
+        answer(Responder {
+            failed: &mut failed,
+            output: &mut self.output,
+            streaming: &mut self.streaming,
+            deferred: &mut self.deferred,
+            date: service.date(),
+            head_only: deferred.head_only,
+            persistence: deferred.persistence,
+        });
+        self.closing |= failed;
     }
 
     /// Makes more output: the next piece of a long body, or answers to requests that were kept.
@@ -204,7 +240,7 @@ impl Connection {
     /// returns how many bytes they took.
     fn answer<S: Service>(&mut self, input: &[u8], service: &mut S) -> usize {
         let mut consumed = 0;
-        while !self.closing && self.streaming.is_none() && self.output.len() < OUTPUT_HIGH {
+        while !self.closing && self.is_free() && self.output.len() < OUTPUT_HIGH {
             match self.answer_one(&input[consumed..], service) {
                 Ok(0) => break,
                 Ok(bytes) => consumed += bytes,
@@ -212,6 +248,11 @@ impl Connection {
             }
         }
         consumed
+    }
+
+    /// Whether the next request can be answered: the answer to the last one is complete.
+    fn is_free(&self) -> bool {
+        self.streaming.is_none() && self.deferred.is_none()
     }
 
     /// Answers the request at the start of `input` if it is complete, and returns its length; 0 =
@@ -316,6 +357,7 @@ impl Connection {
             failed: &mut failed,
             output: &mut self.output,
             streaming: &mut self.streaming,
+            deferred: &mut self.deferred,
             date: date.as_ref(),
             head_only: request.method == Method::Head,
             persistence,
@@ -339,6 +381,7 @@ impl Connection {
             failed: &mut false,
             output: &mut self.output,
             streaming: &mut self.streaming,
+            deferred: &mut self.deferred,
             date: service.date(),
             head_only: false,
             persistence: Persistence::Closes,

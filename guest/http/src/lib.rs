@@ -8,14 +8,21 @@
 extern crate alloc;
 
 mod chunked;
+mod conditions;
 mod connection;
 mod date;
+mod media;
+mod path;
+mod ranges;
 mod request;
 mod response;
 mod routes;
 
+pub use conditions::{Answer, Conditions, Representation};
 pub use connection::{Connection, Limits, Service};
 pub use date::HttpDate;
+pub use media::media_type;
+pub use path::{decode_path, encode_path};
 pub use request::{Method, Request};
 pub use response::{Responder, Sent, Source, reason};
 pub use routes::{Route, route};

@@ -67,6 +67,13 @@ impl<'a> Request<'a> {
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         field(self.headers, name)
     }
+
+    /// The values of all header fields called `name`, in any case, in order.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let named =
+            self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| header.value)
+    }
 }
 
 fn field<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {

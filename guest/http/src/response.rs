@@ -17,7 +17,14 @@ pub(crate) struct Streaming {
     pub(crate) left: u64,
 }
 
-/// Proof that a request was answered; only a [`Responder`] makes it.
+/// A request that will be answered later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deferred {
+    pub(crate) head_only: bool,
+    pub(crate) persistence: Persistence,
+}
+
+/// Proof that a request was answered or put off; only a [`Responder`] makes it.
 #[derive(Debug)]
 pub struct Sent(());
 
@@ -25,6 +32,7 @@ pub struct Sent(());
 pub struct Responder<'a> {
     pub(crate) output: &'a mut Vec<u8>,
     pub(crate) streaming: &'a mut Option<Streaming>,
+    pub(crate) deferred: &'a mut Option<Deferred>,
     pub(crate) date: Option<&'a HttpDate>,
     /// The body is not sent, because the request was HEAD.
     pub(crate) head_only: bool,
@@ -72,16 +80,35 @@ impl Responder<'_> {
 
     /// Sends a response whose `length` bytes come from `source`.
     pub fn stream(
-        mut self,
+        self,
         status: u16,
         content_type: &str,
         length: u64,
         source: impl Source + 'static,
     ) -> Sent {
-        let headers = [("Content-Type", content_type)];
-        if self.head(status, &headers, Some(length), 0) && !self.head_only && length > 0 {
+        self.stream_with(status, &[("Content-Type", content_type)], length, source)
+    }
+
+    /// Sends a response with these header fields whose `length` bytes come from `source`.
+    pub fn stream_with(
+        mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        length: u64,
+        source: impl Source + 'static,
+    ) -> Sent {
+        if self.head(status, headers, Some(length), 0) && !self.head_only && length > 0 {
             *self.streaming = Some(Streaming { source: Box::new(source), left: length });
         }
+        Sent(())
+    }
+
+    /// Puts the answer off: the transport gives it, by
+    /// [`Connection::answer_deferred`](crate::Connection::answer_deferred), when what it takes is there.
+    /// Until then no other request of the connection is answered.
+    pub fn defer(self) -> Sent {
+        *self.deferred =
+            Some(Deferred { head_only: self.head_only, persistence: self.persistence });
         Sent(())
     }
 
@@ -162,8 +189,10 @@ pub fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

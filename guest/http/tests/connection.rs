@@ -284,3 +284,75 @@ proptest! {
         exchange(pieces.iter().map(|piece| &piece[..]));
     }
 }
+
+/// Answers `/later…` later, and everything else with its path at once.
+struct Later {
+    asked: Vec<String>,
+}
+
+impl Service for Later {
+    fn respond(&mut self, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+        if request.path.starts_with("/later") {
+            self.asked.push(request.path.to_owned());
+            return responder.defer();
+        }
+        responder.send(200, "text/plain", request.path.as_bytes())
+    }
+}
+
+#[test]
+fn a_deferred_answer_keeps_its_place() {
+    let mut service = Later { asked: Vec::new() };
+    let mut connection = Connection::new(Limits::default());
+    let head = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\n{HOST}\r\n");
+    let requests = [
+        head("GET", "/a"),
+        head("HEAD", "/later1"),
+        head("GET", "/b"),
+        head("GET", "/later2"),
+        "GET /c HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n".to_owned(),
+    ];
+    connection.receive(requests.concat().as_bytes(), &mut service);
+    connection.end_of_input();
+    let mut output = Vec::new();
+    for round in 1..=2 {
+        loop {
+            let bytes = connection.output(&mut service).to_vec();
+            if bytes.is_empty() {
+                break;
+            }
+            connection.sent(bytes.len());
+            output.extend(bytes);
+        }
+        assert!(connection.is_deferred() && !connection.is_done());
+        assert_eq!(service.asked.last(), Some(&format!("/later{round}")));
+        connection.answer_deferred(&mut service, |responder| {
+            responder.stream_with(206, &[("ETag", "\"x\"")], 5000, Counting(0))
+        });
+        assert!(!connection.is_deferred());
+    }
+    assert!(!connection.is_streaming(), "the head goes first");
+    loop {
+        let bytes = connection.output(&mut service).to_vec();
+        if bytes.is_empty() {
+            break;
+        }
+        connection.sent(bytes.len());
+        output.extend(bytes);
+    }
+    assert!(connection.is_done());
+    let output = String::from_utf8(output).unwrap();
+    let (first, rest) = output.split_once("/a").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200 OK"));
+    assert!(
+        rest.starts_with("HTTP/1.1 206 Partial Content\r\nETag: \"x\"\r\nContent-Length: 5000")
+    );
+    let (head, rest) = rest.split_once("\r\n\r\n").unwrap();
+    assert!(
+        !head.contains("Connection") && rest.starts_with("HTTP/1.1 200 OK"),
+        "HEAD has no body"
+    );
+    let (_, rest) = rest.split_once("/b").unwrap();
+    let (_, rest) = rest.split_once("\r\n\r\n").unwrap();
+    assert!(rest[5000..].starts_with("HTTP/1.1 200 OK") && rest.ends_with("/c"));
+}
