@@ -70,7 +70,8 @@ impl Layout {
         if shift > 6 {
             return Err(Error::Corrupt);
         }
-        let high = if wide { u32_at(bytes, 0x150) } else { 0 };
+        // `ext4-view` counts this half in any case.
+        let high = u32_at(bytes, 0x150);
         let blocks = u64::from(u32_at(bytes, 0x4)) | u64::from(high) << 32;
         let old = u32_at(bytes, 0x4c) == 0;
         let uuid: [u8; 16] = word(bytes, 0x68);
