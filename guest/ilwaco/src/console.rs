@@ -1,4 +1,9 @@
-//! The console: text is gathered in a buffer and written with one exit per line or more.
+//! The console: text is gathered in a buffer and written with one exit per line or more. Beside it, console
+//! devices, which also give input.
+
+mod device;
+
+pub use device::{Console, NoDevice};
 
 use core::cell::RefCell;
 use core::fmt::{self, Write};

@@ -1,6 +1,10 @@
 //! Random bytes: ChaCha20 keyed from the entropy of the virtual registers, and keyed anew whenever
 //! this guest turns out to be a copy, or to have come back from swap or a snapshot.
 
+mod device;
+
+pub use device::NoDevice;
+
 use crate::chacha;
 use crate::registers::virtual_registers;
 use core::cell::RefCell;
@@ -21,6 +25,26 @@ vcpu_local! {
 /// Fills `bytes` with random bytes fit for cryptography.
 pub fn fill(bytes: &mut [u8]) {
     GENERATOR.with(|generator| generator.borrow_mut().fill(virtual_registers(), bytes));
+}
+
+/// Mixes 32 bytes of the first entropy device into the generator's key. It is good without, but who trusts
+/// several sources more than one can call this at the start, or from time to time.
+///
+/// # Errors
+/// When there is no entropy device, or it does not work; the generator is then as before.
+pub async fn reseed() -> Result<(), NoDevice> {
+    let mut bytes = [0; 32];
+    device::read(&mut bytes).await?;
+    GENERATOR.with(|generator| generator.borrow_mut().mix(&bytes));
+    Ok(())
+}
+
+/// Fills `bytes` with what the first entropy device gives, as it gives it.
+///
+/// # Errors
+/// When there is no entropy device, or it does not work.
+pub async fn read_device(bytes: &mut [u8]) -> Result<(), NoDevice> {
+    device::read(bytes).await
 }
 
 /// A random number.
@@ -46,6 +70,13 @@ impl Generator {
             let nonce = [(counter >> 32) as u32, 0, 0];
             let block = chacha::block(&old, counter as u32, nonce);
             part.copy_from_slice(&block[..part.len()]);
+        }
+    }
+
+    /// Makes the key depend on `bytes` too. It becomes no easier to guess, whoever chose them.
+    fn mix(&mut self, bytes: &[u8; 32]) {
+        for (key, byte) in self.key.iter_mut().zip(bytes) {
+            *key ^= byte;
         }
     }
 
@@ -90,6 +121,16 @@ mod tests {
         assert_ne!(one, other);
         fresh().fill(&registers(1), &mut other);
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn what_is_mixed_in_changes_what_comes_out() {
+        let (mut one, mut other) = ([0; 32], [0; 32]);
+        let (mut plain, mut mixed) = (fresh(), fresh());
+        mixed.mix(&[1; 32]);
+        plain.fill(&registers(1), &mut one);
+        mixed.fill(&registers(1), &mut other);
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -33,9 +33,11 @@ pub(crate) trait Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Block,
+    Console,
+    Entropy,
 }
 
-const PARTS: usize = Part::Block as usize + 1;
+const PARTS: usize = Part::Entropy as usize + 1;
 
 vcpu_local! {
     static DEVICES: Cell<[Option<&'static dyn Device>; PARTS]> = Cell::new([None; PARTS]);

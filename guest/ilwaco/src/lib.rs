@@ -45,6 +45,7 @@ mod chacha;
 mod frames;
 mod idle;
 mod ports;
+mod waiters;
 
 #[cfg(guest_image)]
 mod freestanding;

@@ -3,6 +3,7 @@
 //! Queues are never notified one by one: IDLE and FLUSH process all of them with one exit.
 
 pub(crate) mod checksum;
+pub(crate) mod console;
 pub(crate) mod net;
 pub(crate) mod queue;
 pub(crate) mod request_queue;

@@ -33,6 +33,10 @@
 //! | `idle MS` | idles MS milliseconds; prints `slept=` in µs | 0 |
 //! | `idle-many N` | idles N times for 1 ms | 0 |
 //! | `idle-pending` | IDLE returns at once if something is pending or the deadline has passed | 0 |
+//! | `console-echo` | prints `ready`, answers lines of the console device until `quit` | 0 |
+//! | `console-bulk N` | writes N letters to the console device | 0 |
+//! | `console-count N` | prints `ready`, reads N bytes of the console device; prints `bytes=` and `sum=` | 0 |
+//! | `entropy-device N` | reads N bytes of the entropy device, and reseeds from it | 0 |
 //! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
 //! | `egress WORD...` | connects, sends and asks as the words say (see `egress::run`) | 0 |
 //! | `spin` | prints `ready`, computes for ever | – |
@@ -44,6 +48,7 @@
 extern crate alloc;
 
 mod crashes;
+mod devices;
 mod egress;
 mod exercise;
 mod handlers;
@@ -97,6 +102,10 @@ fn start() -> u8 {
         "idle" => time::idle(number(rest)),
         "idle-many" => time::idle_many(number(rest)),
         "idle-pending" => time::idle_pending(),
+        "console-echo" => ilwaco::block_on(devices::console_echo()),
+        "console-bulk" => ilwaco::block_on(devices::console_bulk(number(rest))),
+        "console-count" => ilwaco::block_on(devices::console_count(number(rest))),
+        "entropy-device" => ilwaco::block_on(devices::entropy_device(number(rest))),
         "wait-stop" => time::wait_stop(),
         "egress" => egress::run(rest),
         "spin" => time::spin(),
