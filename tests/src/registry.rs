@@ -33,6 +33,8 @@ enum Body {
 pub enum Need {
     /// A program that others made (`resources/install-test-tools.sh` installs them).
     Program(&'static str),
+    /// A program of this project that lies beside `denali`, where the whole workspace was built.
+    Beside(&'static str),
     /// Namespaces and taps, which take root and `/dev/net/tun`.
     Namespaces,
     /// The address ::1.
@@ -85,6 +87,10 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Self::Program(name) => (!is_installed(name)).then(|| format!("no {name}")),
+            Self::Beside(name) => {
+                let found = crate::guest::program().with_file_name(name).is_file();
+                (!found).then(|| format!("no {name} beside denali"))
+            }
             Self::Namespaces => no_namespaces(),
             Self::Ipv6 => {
                 let bound = std::net::TcpListener::bind("[::1]:0");

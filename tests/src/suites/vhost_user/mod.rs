@@ -1,4 +1,6 @@
-//! Disks and network cards that other processes work on, over vhost-user: QEMU's storage daemon.
+//! Disks and network cards that other processes work on, over vhost-user: QEMU's storage daemon, and ours.
+
+mod own;
 
 use crate::backend::Backend;
 use crate::guest::{Finished, Run, wait_until};
@@ -16,7 +18,7 @@ pub fn suite() -> Suite {
         let case = Case::each(name, body).needs(Need::Program("qemu-storage-daemon"));
         case.needs(Need::Program("qemu-img"))
     };
-    Suite {
+    let mut suite = Suite {
         name: "vhost_user",
         cases: vec![
             with_qemu("a_raw_disk_of_qemus_is_written_and_read", raw),
@@ -29,7 +31,9 @@ pub fn suite() -> Suite {
             Case::once("somebody_who_does_not_answer", silent),
             Case::once("somebody_who_answers_nonsense", nonsense),
         ],
-    }
+    };
+    suite.cases.extend(own::cases());
+    suite
 }
 
 /// A disk in a format of QEMU's, the socket it is exported at, and the folder that both are in.
@@ -40,7 +44,7 @@ struct Disk {
     _folder: tempfile::TempDir,
 }
 
-/// A running storage daemon, killed when dropped.
+/// A running back end, killed when dropped.
 struct Daemon(Child);
 
 impl Drop for Daemon {
