@@ -114,7 +114,8 @@ async fn send(mut connection: TcpStream, shared: Rc<Shared>) {
             Err(_) => return,
         }
     }
-    connection.abort();
+    // The client goes on reading until all have said their results; then it closes.
+    receive(connection, Rc::default()).await;
 }
 
 /// Receives until the other side ends.
