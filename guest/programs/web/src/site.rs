@@ -1,10 +1,14 @@
-//! What the server serves.
+//! What the server serves where there are no files: pages about this guest.
 
+use crate::Server;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::sync::atomic::Ordering::Relaxed;
-use denali_http::{HttpDate, Method, Request, Responder, Route, Sent, Service, Source, route};
+use denali_http::{
+    Connection, HttpDate, Method, Request, Responder, Route, Sent, Service, Source, route,
+};
 use ilwaco::{clock, memory, registers};
 
 /// Most bytes of `/bytes/N`.
@@ -16,7 +20,6 @@ const JSON: &str = "application/json";
 /// The pages, and what was counted.
 pub struct Site {
     index: String,
-    date: HttpDate,
     requests: u64,
     connections: u64,
     connections_open: u64,
@@ -37,7 +40,6 @@ impl Site {
     pub fn new() -> Self {
         Self {
             index: index_page(registers::arguments()),
-            date: HttpDate::new(0),
             requests: 0,
             connections: 0,
             connections_open: 0,
@@ -56,10 +58,28 @@ impl Site {
     }
 }
 
-impl Service for Site {
+/// The pages as one connection gets them.
+pub struct Pages<'a> {
+    site: &'a RefCell<Site>,
+    date: HttpDate,
+}
+
+impl<'a> Pages<'a> {
+    /// The pages of `site`.
+    pub fn new(site: &'a RefCell<Site>) -> Self {
+        Self { site, date: HttpDate::new(0) }
+    }
+}
+
+impl Server for Pages<'_> {
+    async fn prepare(&mut self, _: &mut Connection) {}
+}
+
+impl Service for Pages<'_> {
     fn respond(&mut self, request: &Request<'_>, responder: Responder<'_>) -> Sent {
-        self.requests += 1;
-        route(ROUTES, self, request, responder)
+        let site = &mut *self.site.borrow_mut();
+        site.requests += 1;
+        route(ROUTES, site, request, responder)
     }
 
     fn date(&mut self) -> Option<&HttpDate> {
