@@ -1,6 +1,7 @@
 //! What the monitor writes: the guest's console, events, messages; for people or as JSON lines.
 
 use denali_launcher::spec::OutputSpec;
+use denali_streams::Encoder;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -15,6 +16,9 @@ pub(crate) struct Output {
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "console")]
 struct ConsoleEvent<'a> {
+    /// The console device it was, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
     text: Cow<'a, str>,
 }
 
@@ -28,9 +32,22 @@ impl Output {
         match self.form {
             OutputSpec::Human => bytes.into(),
             OutputSpec::Json => {
-                json_line(&ConsoleEvent { text: String::from_utf8_lossy(bytes) }).into()
+                let text = String::from_utf8_lossy(bytes);
+                json_line(&ConsoleEvent { device: None, text }).into()
             }
         }
+    }
+
+    /// What makes the bytes to write of what the guest wrote to the console device `name`; `None` where
+    /// they are the same.
+    pub(crate) fn device_encoder(&self, name: &str) -> Option<Encoder> {
+        if self.form == OutputSpec::Human {
+            return None;
+        }
+        let name = name.to_owned();
+        Some(Box::new(move |bytes| {
+            json_line(&ConsoleEvent { device: Some(&name), text: String::from_utf8_lossy(bytes) })
+        }))
     }
 
     /// Tells programs of an event; people are not bothered. A reader that is gone is no error.
@@ -65,5 +82,10 @@ mod tests {
         let line = Output::new(OutputSpec::Json).console(b"a\n\"\xff").into_owned();
         let text = String::from_utf8(line).unwrap();
         assert_eq!(text, "{\"event\":\"console\",\"text\":\"a\\n\\\"\u{fffd}\"}\n");
+        let encode = Output::new(OutputSpec::Json).device_encoder("console0").unwrap();
+        let line = "{\"event\":\"console\",\"device\":\"console0\",\"text\":\"a\"}\n";
+        assert_eq!(encode(b"a"), line.as_bytes());
+        assert!(encode(&[1; 512]).len() <= 4096, "a line of output is written whole");
+        assert!(Output::new(OutputSpec::Human).device_encoder("console0").is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! The devices of a guest: what it is told of them, what they are made of, what they count.
 
 mod block;
+mod console;
 mod egress;
 mod limit;
 mod net;
@@ -108,6 +109,12 @@ pub(crate) fn attach(
     }
     for block in &spec.block {
         attached.add(&block.name, block::create(block, surroundings))?;
+    }
+    for console in &spec.console {
+        attached.add(&console.name, console::create(console, events, surroundings.2))?;
+    }
+    for entropy in &spec.entropy {
+        attached.add(&entropy.name, Ok(console::create_entropy(entropy)))?;
     }
     Ok(attached.bus)
 }
