@@ -141,7 +141,7 @@ fn the_trusted_part_takes_few_crates_from_outside() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 9, "the crates of the trusted part");
+    assert_eq!(seen, 14, "the crates of the trusted part");
 }
 
 #[test]
