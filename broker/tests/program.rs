@@ -245,7 +245,7 @@ fn it_ends_with_its_monitor() {
     second.connect(1, Protocol::Tcp, "192.0.2.1:80".parse().unwrap()).unwrap();
     assert!(next_answer(&mut second).is_some(), "the other channel is still open");
     drop(second);
-    broker.wait_until_gone();
+    broker.wait_for_its_end();
 }
 
 #[test]

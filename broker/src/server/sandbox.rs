@@ -47,8 +47,6 @@ pub fn enter(spec: &Spec) -> io::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
     let unix =
         spec.channels.iter().any(|channel| matches!(channel.service, Service::Socket { .. }));
-    // Secrets of other processes of this user are not to be had by tracing this one, nor the reverse.
-    nix::sys::prctl::set_dumpable(false)?;
     drop_capabilities(if unix { 1 << CAP_DAC_OVERRIDE } else { 0 })?;
     let program = compile(unix).map_err(io::Error::other)?;
     // This sets PR_SET_NO_NEW_PRIVS first.

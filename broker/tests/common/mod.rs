@@ -7,6 +7,7 @@ use denali_broker::{Answer, Channel, Client, Failure, Received, Service, Spec};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -51,6 +52,8 @@ impl Broker {
         file.rewind().unwrap();
         let argument = file.as_raw_fd().to_string();
         theirs.push(file.into());
+        // Once the broker has left its parent it is this process's, which so learns how it ends.
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
         // The broker is found by a descriptor that it alone has, once it has left its parent.
         let inode = std::fs::metadata(format!("/proc/self/fd/{}", theirs[0].as_raw_fd()));
         let inode = std::os::unix::fs::MetadataExt::ino(&inode.unwrap());
@@ -84,12 +87,15 @@ impl Broker {
         Client::new(self.channels.remove(0))
     }
 
-    /// Waits until the process is gone.
-    pub fn wait_until_gone(&self) {
-        let status = format!("/proc/{}/status", self.pid);
-        // Whoever adopts processes here may leave what ended where it is.
-        until("the broker ends", || {
-            std::fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"))
+    /// Waits until the process ends, which must be of its own accord.
+    pub fn wait_for_its_end(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.pid as i32);
+        until("the broker ends", || match waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::StillAlive => false,
+            ended => {
+                assert_eq!(ended, WaitStatus::Exited(pid, 0));
+                true
+            }
         });
     }
 }
