@@ -3,7 +3,7 @@
 //! The rings alone do not say: a back end returns requests in any order, and an entry of the available
 //! ring may be overwritten while an older request is still out. So both rings are read as they grow.
 //! Reading is often enough if no more than a ring's size of entries come between two readings;
-//! where it was not, that is known, until the queue is empty once.
+//! where it was not, that is known, until all requests that were out then have been returned.
 
 use crate::ring::Rings;
 use denali_devices::virtio::QueueError;
@@ -20,7 +20,7 @@ pub(crate) struct Track {
     heads: Vec<Head>,
     /// Number of the next request.
     next: u64,
-    /// Entries were overwritten unread, or make no sense.
+    /// Entries were overwritten unread, or made no sense; requests that were out then may still be.
     lost: bool,
 }
 
@@ -75,8 +75,9 @@ impl Track {
             available: available.wrapping_sub(self.available),
             used: used.wrapping_sub(self.used),
         };
-        self.lost |= growth.available > self.rings.size || growth.used > self.rings.size;
-        if !self.lost {
+        if growth.available > self.rings.size || growth.used > self.rings.size {
+            self.lose();
+        } else {
             for step in 0..growth.available {
                 self.made_available(memory, self.available.wrapping_add(step))?;
             }
@@ -85,9 +86,10 @@ impl Track {
             }
         }
         (self.available, self.used) = (available, used);
-        if self.lost && available == used {
-            self.heads.fill(Head::default());
-            self.lost = false;
+        if self.lost {
+            // No head is ever thought to be out that is not: when as many are known as are out, it is all.
+            let known: u32 = self.heads.iter().map(|head| u32::from(head.out)).sum();
+            self.lost = known != u32::from(available.wrapping_sub(used));
         }
         Ok(growth)
     }
@@ -101,13 +103,21 @@ impl Track {
         Ok(())
     }
 
-    /// A back end that returns what it does not have makes its own record useless, no more.
+    /// What is out now is not known. What is made available from here on is.
+    fn lose(&mut self) {
+        self.heads.fill(Head::default());
+        self.lost = true;
+    }
+
+    /// What returns though it is not known to be out was so before knowledge was lost; if it was not, the
+    /// back end has made its own record useless, and no more.
     fn returned<M: GuestMemory>(&mut self, memory: &M, index: u16) -> Result<(), QueueError> {
         let head = self.rings.used_head(memory, index)?;
         let entry = usize::try_from(head).ok().and_then(|head| self.heads.get_mut(head));
         match entry {
             Some(entry) if entry.out > 0 => entry.out -= 1,
-            _ => self.lost = true,
+            _ if self.lost => {}
+            _ => self.lose(),
         }
         Ok(())
     }
