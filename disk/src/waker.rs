@@ -2,6 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// By how much later the timer may expire than it should: setting it anew costs more.
+const TOLERANCE: Duration = Duration::from_micros(20);
 
 /// An epoll of an eventfd, which the ring signals, and a timer, which serves when many completions are to
 /// be collected together.
@@ -9,7 +13,8 @@ pub(crate) struct Waker {
     epoll: OwnedFd,
     signal: OwnedFd,
     timer: OwnedFd,
-    timer_set: bool,
+    /// When the timer expires, or has expired.
+    expires: Option<Instant>,
     calls: u64,
 }
 
@@ -32,7 +37,7 @@ impl Waker {
                 return Err(io::Error::last_os_error());
             }
         }
-        Ok(Self { epoll, signal, timer, timer_set: false, calls: 0 })
+        Ok(Self { epoll, signal, timer, expires: None, calls: 0 })
     }
 
     /// What whoever waits polls.
@@ -58,14 +63,19 @@ impl Waker {
         unsafe { libc::read(self.signal.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 
-    /// Wakes after so many nanoseconds.
+    /// Wakes after so many nanoseconds, or earlier where the timer runs already.
     pub(crate) fn set_timer(&mut self, time: u64) {
-        self.time(time.max(1));
+        let now = Instant::now();
+        let wanted = now + Duration::from_nanos(time);
+        if self.expires.is_none_or(|expires| expires <= now || expires > wanted + TOLERANCE) {
+            self.time(time.max(1));
+            self.expires = Some(wanted);
+        }
     }
 
     /// Stops the timer; an expiry that nobody has seen is forgotten.
     pub(crate) fn stop_timer(&mut self) {
-        if self.timer_set {
+        if self.expires.take().is_some() {
             self.time(0);
         }
     }
@@ -82,7 +92,6 @@ impl Waker {
         // SAFETY: the structure is valid during the call; the old value is not asked for. The call
         // fails for no valid time.
         unsafe { libc::timerfd_settime(descriptor, 0, &raw const timer, std::ptr::null_mut()) };
-        self.timer_set = time > 0;
     }
 }
 
