@@ -9,8 +9,6 @@ pub mod block;
 mod bus;
 pub mod console;
 pub mod entropy;
-#[cfg(test)]
-mod hostile;
 pub mod net;
 pub mod rate;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+pub mod driver;
 pub mod wild;
 
 pub type Memory = GuestMemoryMmap<()>;

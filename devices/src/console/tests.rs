@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::Bus;
-use crate::hostile::{Action, Driver, action};
+use crate::testing::driver::{BUFFERS, Driver};
+use crate::testing::wild::{Wild, action};
 use crate::testing::*;
 use denali_abi::virtio as abi;
 use proptest::prelude::*;
@@ -148,19 +149,18 @@ fn a_buffer_for_the_wrong_direction_breaks_the_device_alone() {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Driver(Action),
-    Room(usize),
-    Input(usize),
+fn wild(features: u64) -> (Wild, Line) {
+    let line = Line::default();
+    (Wild::new(Box::new(ConsoleDevice::new(line.clone())), features, 16), line)
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => action(2).prop_map(Step::Driver),
-        1 => (0..5000_usize).prop_map(Step::Room),
-        1 => (0..5000_usize).prop_map(Step::Input),
-    ]
+/// What the outside does: there is room, or input.
+fn event(line: &Line, number: u32) {
+    line.0.output.borrow_mut().clear();
+    match number % 2 {
+        0 => line.0.room.set(number as usize % 5000),
+        _ => *line.0.input.borrow_mut() = vec![7; number as usize % 5000].into(),
+    }
 }
 
 proptest! {
@@ -172,18 +172,19 @@ proptest! {
 
     #[test]
     fn no_driver_harms_the_monitor(
-        steps in prop::collection::vec(step(), 1..120),
+        actions in prop::collection::vec(action(2), 1..120),
         features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
     ) {
-        let (mut driver, line, _) = console(features);
-        for step in &steps {
-            match step {
-                Step::Driver(action) => driver.apply(action),
-                Step::Room(room) => line.0.room.set(*room),
-                Step::Input(count) => line.0.input.borrow_mut().extend(vec![7; *count]),
-            }
-            line.0.output.borrow_mut().clear();
+        let (mut wild, line) = wild(features);
+        for action in &actions {
+            wild.apply(action, &mut |number| event(&line, number));
         }
+    }
+
+    #[test]
+    fn rings_that_change_meanwhile_harm_nobody(seed in any::<u64>()) {
+        let (mut wild, line) = wild(FEATURES);
+        wild.torn(seed, &mut |number| event(&line, number));
     }
 
     /// However buffers and room come, bytes arrive in order, each once, and so do buffers.
@@ -209,7 +210,7 @@ proptest! {
             line.0.room.set(room);
             driver.service();
             for (head, written) in driver.used(RECEIVE) {
-                let at = crate::hostile::BUFFERS + 0x1000 * u64::from(head);
+                let at = BUFFERS + 0x1000 * u64::from(head);
                 got.extend(driver.bytes(at, written));
             }
             prop_assert!(!driver.broken());

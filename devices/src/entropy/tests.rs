@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::Bus;
-use crate::hostile::{Driver, action};
 use crate::rate::{RateLimiter, TokenBucket};
+use crate::testing::driver::Driver;
+use crate::testing::wild::{Wild, action};
 use crate::testing::*;
 use denali_abi::virtio as abi;
 use proptest::prelude::*;
@@ -94,11 +95,20 @@ proptest! {
         features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
         size in 1..10_000_u64,
     ) {
+        let source = Counting::default();
         let bucket = TokenBucket::new(size, 0, 1_000_000);
-        let (mut driver, _) = device(features, RateLimiter::new(Some(bucket), None));
+        let limiter = RateLimiter::new(Some(bucket), None);
+        let device = EntropyDevice::new(source.clone(), limiter);
+        let mut wild = Wild::new(Box::new(device), features, 16);
         for action in &actions {
-            driver.apply(action);
+            wild.apply(action, &mut |number| source.0.1.set(number.is_multiple_of(4)));
         }
+    }
+
+    #[test]
+    fn rings_that_change_meanwhile_harm_nobody(seed in any::<u64>()) {
+        let device = EntropyDevice::new(Counting::default(), RateLimiter::default());
+        Wild::new(Box::new(device), FEATURES, 16).torn(seed, &mut |_| {});
     }
 
     /// Every buffer comes back once, in order, filled as far as it says.
