@@ -70,9 +70,18 @@ impl Cable {
 
     /// Sends a datagram as it is. A guest that is gone takes it too.
     pub fn send_datagram(&self, bytes: &[u8]) {
+        self.send_with(bytes, libc::MSG_NOSIGNAL);
+    }
+
+    /// Sends a frame if the guest's socket takes one more; whether it did.
+    pub fn try_send(&self, frame: &[u8]) -> bool {
+        self.send_with(&[&[0; HEADER], frame].concat(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+    }
+
+    fn send_with(&self, bytes: &[u8], flags: i32) -> bool {
         let pointer = bytes.as_ptr().cast();
         // SAFETY: the bytes are readable for their length.
-        unsafe { libc::send(self.0.as_raw_fd(), pointer, bytes.len(), libc::MSG_NOSIGNAL) };
+        unsafe { libc::send(self.0.as_raw_fd(), pointer, bytes.len(), flags) > 0 }
     }
 
     /// The next frame, with its checksum completed, if one comes within some milliseconds.

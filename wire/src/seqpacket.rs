@@ -213,3 +213,22 @@ impl NetBackend for SeqpacketSocket {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    #[test]
+    fn every_reason_not_to_connect_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let said = |path: &Path| SeqpacketSocket::connect(path).unwrap_err().to_string();
+        assert!(said(&at("nothing")).starts_with("no socket at "));
+        let _stream = UnixListener::bind(at("stream")).expect("a socket");
+        assert!(said(&at("stream")).contains("is no seqpacket socket"));
+        drop(UnixDatagram::bind(at("datagram")).expect("a socket"));
+        assert!(said(&at("datagram")).starts_with("nothing listens on "));
+        assert!(said(&at(&"long".repeat(50))).contains("at most 107 bytes"));
+    }
+}

@@ -214,3 +214,26 @@ fn offload(wanted: Wanted) -> libc::c_uint {
         | segments(wanted.segments_v4, libc::TUN_F_TSO4)
         | segments(wanted.segments_v6, libc::TUN_F_TSO6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_interfaces() {
+        for name in ["", "sixteen-letters-", "a b", "a/b", "a:b", ".", "..", "tap%d", "t\0p", "täp"]
+        {
+            assert!(matches!(Tap::open(name), Err(OpenError::Name(_))), "{name:?}");
+        }
+        let request = interface_request("fifteen.letters").expect("the longest name");
+        assert_eq!(request.ifr_name[15], 0);
+    }
+
+    #[test]
+    fn the_driver_gets_what_it_takes_and_no_segments_without_checksums() {
+        let all = Wanted { checksums: true, segments_v4: true, segments_v6: true };
+        assert_eq!(offload(all), 0b111);
+        assert_eq!(offload(Wanted { segments_v6: false, ..all }), 0b011);
+        assert_eq!(offload(Wanted { checksums: false, ..all }), 0);
+    }
+}

@@ -14,6 +14,9 @@ pub(crate) const SEGMENT_MAX: usize = 65_550;
 const TRANSPORT_MIN: usize = super::ETHERNET_HEADER + 20;
 /// Bytes of a TCP header without options.
 const TCP_MIN: usize = 20;
+/// Least bytes of data of a piece: what Linux sends at least. A segment cut into single bytes would cost
+/// the host a thousand times what it costs the guest.
+const PIECE_MIN: u16 = 36;
 /// Where the checksum is in a TCP header.
 const TCP_CHECKSUM: usize = 16;
 
@@ -83,7 +86,7 @@ impl Header {
         let tcp_end = usize::from(start) + TCP_MIN;
         usize::from(start) >= TRANSPORT_MIN
             && usize::from(offset) == TCP_CHECKSUM
-            && segment.size > 0
+            && segment.size >= PIECE_MIN
             && tcp_end < frame
             && usize::from(segment.headers) <= frame
     }
@@ -150,6 +153,7 @@ mod tests {
             ("headers longer than the frame", with(3, 0xff), 60_000),
             ("no data", large(), 54),
             ("pieces of no bytes", [1, 1, 54, 0, 0, 0, 34, 0, 16, 0, 0, 0], 60_000),
+            ("tiny pieces", [1, 1, 54, 0, 35, 0, 34, 0, 16, 0, 0, 0], 60_000),
             ("a checksum outside the frame", with(7, 0xff), 60_000),
             ("a checksum elsewhere than in TCP", with(8, 6), 60_000),
             ("TCP inside the Ethernet header", with(6, 10), 60_000),

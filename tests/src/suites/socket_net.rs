@@ -19,6 +19,7 @@ pub fn suite() -> Suite {
             Case::each("guests_reach_each_other_through_a_relay", relay),
             Case::each("a_peer_that_goes_away_leaves_the_guest_running", gone),
             Case::each("a_peer_that_sends_rubbish", rubbish),
+            Case::each("a_peer_that_reads_late_loses_nothing", late),
         ],
     }
 }
@@ -298,4 +299,53 @@ fn rubbish(backend: Backend) {
     guest.signal_until_it_ends(libc::SIGTERM);
     let finished = guest.finish();
     assert!(finished.stdout.contains(r#""receive_errors":350"#), "{finished:#?}");
+}
+
+/// An echo request of 1400 bytes, from the peer to the guest.
+fn echo_request(number: u16) -> Vec<u8> {
+    use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr};
+    let data = [0x33; 1400];
+    let icmp = Icmpv4Repr::EchoRequest { ident: 9, seq_no: number, data: &data };
+    let ip = Ipv4Repr {
+        src_addr: PEER,
+        dst_addr: address_of(2),
+        next_header: IpProtocol::Icmp,
+        payload_len: icmp.buffer_len(),
+        hop_limit: 64,
+    };
+    let mut frame = vec![0; 14 + 20 + icmp.buffer_len()];
+    frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    frame[6..12].copy_from_slice(&PEER_MAC);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    let checksums = ChecksumCapabilities::default();
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut frame[14..]), &checksums);
+    icmp.emit(&mut Icmpv4Packet::new_unchecked(&mut frame[34..]), &checksums);
+    frame
+}
+
+/// Answers that the socket has no room for wait in the guest's queue, and requests in the socket.
+fn late(backend: Backend) {
+    let (mut guest, cable, _folder) = connected(backend);
+    Peer::new(&cable).ping(address_of(2), 56);
+    let mut sent = 0;
+    let mut refused = 0;
+    while refused < 20 {
+        if cable.try_send(&echo_request(sent)) {
+            sent += 1;
+        } else {
+            refused += 1;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    assert!(sent > 64, "{sent} requests are more than the guest's queue holds");
+    for number in 0..sent {
+        let answer = cable.receive(PATIENCE.as_millis() as i32).expect("an answer");
+        let icmp = Icmpv4Packet::new_checked(&answer[34..]).expect("a whole packet");
+        assert_eq!((icmp.echo_ident(), icmp.echo_seq_no()), (9, number));
+    }
+    assert_eq!(cable.receive_datagram(100), None);
+    guest.signal_until_it_ends(libc::SIGTERM);
+    let finished = guest.finish();
+    assert!(!finished.stdout.contains(r#""socket_waits":0,"#), "it was waited: {finished:#?}");
+    assert!(finished.stdout.contains(r#""socket_lost":0,"#), "{finished:#?}");
 }
