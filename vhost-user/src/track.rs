@@ -125,9 +125,12 @@ impl Track {
     /// The heads that are out, oldest first, as of the last reading; `None` when that is not known.
     pub(crate) fn outstanding(&self) -> Option<Vec<u16>> {
         let wanted = usize::from(self.available.wrapping_sub(self.used));
-        let out = self.heads.iter().enumerate().filter(|(_, head)| head.out > 0);
-        let mut out: Vec<_> = out.map(|(index, head)| (head.number, index as u16)).collect();
-        out.sort_unstable();
+        let mut out: Vec<(u64, u16)> = Vec::with_capacity(wanted);
+        for (index, head) in self.heads.iter().enumerate().filter(|(_, head)| head.out > 0) {
+            // There are few, and rarely: no sorting is worth its code.
+            let place = out.partition_point(|&(number, _)| number < head.number);
+            out.insert(place, (head.number, index as u16));
+        }
         (!self.lost && out.len() == wanted).then(|| out.into_iter().map(|(_, head)| head).collect())
     }
 
