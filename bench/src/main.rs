@@ -1,10 +1,11 @@
-//! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP and
-//! carries bulk data.
+//! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP,
+//! carries bulk data and reads its disk.
 //!
 //! Each measurement runs real guests by the programs that people use, prints what it found, and
 //! writes it into docs/performance.md.
 
 mod backend;
+mod block;
 mod cgroup;
 mod client;
 mod document;
@@ -50,6 +51,7 @@ fn measure(options: &Options) -> Result<()> {
         Command::Startup(startup) => startup::run(startup),
         Command::Http(http) => http::run(http),
         Command::Net(net) => net::run(net),
+        Command::Block(block) => block::run(block),
         Command::NativeServer { .. } => Ok(()),
     }
 }

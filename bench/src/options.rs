@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Http(HttpOptions),
     /// Bulk TCP between host and guest over a tap, beside the same over veth; takes root.
     Net(NetOptions),
+    /// Reads of a guest from its disk, beside fio on the same file.
+    Block(BlockOptions),
     /// The native server that the guest is compared with: serves what it reads from standard input.
     #[command(hide = true)]
     NativeServer {
@@ -85,6 +87,22 @@ pub(crate) struct NetOptions {
     /// How long each server is measured at a time, in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
+}
+
+/// Options of `bench block`.
+#[derive(Args, Debug)]
+pub(crate) struct BlockOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Rounds; in each, everybody reads once for each load.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How long each reads at a time, in seconds.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// MiB of the file that is read.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u64).range(64..))]
+    pub(crate) mib: u64,
 }
 
 impl CommonOptions {

@@ -46,6 +46,9 @@ const KVM: &[(&str, Good, f64)] = &[
     ("packets_per_exit_reverse", AtLeast, 8.0),
     ("packets_per_exit_10g", AtLeast, 8.0),
     ("packets_per_exit_reverse_10g", AtLeast, 8.0),
+    ("rand_read_ratio", AtLeast, 0.8),
+    ("seq_read_ratio", AtLeast, 0.8),
+    ("rand_read_exits_per_request", AtMost, 0.2),
 ];
 
 fn find(name: &str, backend: Backend) -> Option<(Good, f64)> {

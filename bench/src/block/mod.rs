@@ -1,0 +1,71 @@
+//! `bench block`: reads of a guest from a disk of its own, beside fio on the same file.
+
+mod file;
+mod fio;
+mod load;
+mod reader;
+mod rounds;
+mod storage_daemon;
+mod text;
+
+use crate::backend::Backend;
+use crate::document;
+use crate::figures::Figures;
+use crate::guest;
+use crate::options::BlockOptions;
+use crate::programs::Programs;
+use crate::targets;
+use anyhow::Result;
+use file::TestFile;
+use rounds::Rounds;
+use storage_daemon::StorageDaemon;
+
+/// Measures, prints, and writes the document.
+pub(crate) fn run(options: &BlockOptions) -> Result<()> {
+    let programs = Programs::find()?;
+    let mut figures = Figures::default();
+    for backend in options.common.backends() {
+        for name in text::names() {
+            figures.set(format!("{name}{}", backend.suffix()), None);
+        }
+    }
+    if let Some(problem) = fio::problem() {
+        figures.skip("block", &problem);
+    } else {
+        measure(options, &programs, &mut figures)?;
+    }
+    for line in targets::missed(&figures) {
+        eprintln!("missed: {line}");
+    }
+    if options.common.json {
+        println!("{}", figures.json());
+        return Ok(());
+    }
+    let text = text::document(&figures, options);
+    println!("{text}");
+    if options.common.writes() { document::write("block", &text) } else { Ok(()) }
+}
+
+fn measure(options: &BlockOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for backend in options.common.backends() {
+        match guest::problem(backend, programs)? {
+            Some(problem) => figures.skip(backend.title(), &problem),
+            None => backends.push(backend),
+        }
+    }
+    if backends.is_empty() {
+        return Ok(());
+    }
+    let file = TestFile::new(options.mib)?;
+    let daemon = match StorageDaemon::start(&file, programs) {
+        Ok(daemon) => Some(daemon),
+        Err(error) => {
+            figures.skip("qemu-storage-daemon", &format!("{error:#}"));
+            None
+        }
+    };
+    let rounds = Rounds::measure(&file, daemon.as_ref(), &backends, programs, options)?;
+    rounds.fill(figures);
+    Ok(())
+}
