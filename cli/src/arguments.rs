@@ -36,6 +36,14 @@ Examples:
 
 Ctrl-C asks the guest to stop; a second one ends it.";
 
+const PACK_EXAMPLES: &str = "\
+Examples:
+  denali image pack ./site site.img
+  denali run resources/vms/site.json --set block.0.backend.file.path=site.img
+
+The same folder gives the same image. SOURCE_DATE_EPOCH is the time of making it, if it is set;
+otherwise that of the newest file.";
+
 /// Run untrusted programs in guests of the Denali isolation kernel.
 #[derive(Debug, Parser)]
 #[command(name = "denali", version, after_help = EXAMPLES, after_long_help = help_end(EXAMPLES))]
@@ -58,8 +66,33 @@ pub(crate) enum Command {
     Schema,
     /// List the built-in images.
     Images(FormatArguments),
+    /// Make an image of files, which a guest reads through a block device.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Print the version of the program and of the guest contract (ABI).
     Version(FormatArguments),
+}
+
+/// What is done with images of files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Pack a folder into an ext4 image.
+    #[command(after_help = PACK_EXAMPLES)]
+    Pack(PackArguments),
+}
+
+/// Options of `denali image pack`.
+#[derive(Args, Debug)]
+pub(crate) struct PackArguments {
+    /// The folder whose contents are packed.
+    pub(crate) folder: PathBuf,
+    /// The image to be made.
+    pub(crate) image: PathBuf,
+    /// Replace an image that exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArguments,
 }
 
 /// The guest, and changes to its configuration.
@@ -138,6 +171,10 @@ impl Hypervisor {
 }
 
 impl FormatArguments {
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub(crate) fn format(&self) -> Format {
         Format::new(self.json)
     }
@@ -150,6 +187,7 @@ impl Arguments {
             Command::Run(run) => run.format.format(),
             Command::Check(check) => check.format.format(),
             Command::Images(format) | Command::Version(format) => format.format(),
+            Command::Image(ImageCommand::Pack(pack)) => pack.format.format(),
             Command::Schema => Format::Human,
         }
     }
@@ -205,7 +243,7 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
 /// What clap says on several lines, as one.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "there is no command; run, check, schema, images or version (see denali --help)"
+        return "there is no command; run, check, schema, images, image or version (see denali --help)"
             .into();
     }
     let text = error.render().to_string();

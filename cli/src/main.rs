@@ -4,12 +4,13 @@ mod arguments;
 mod check;
 mod devices;
 mod findings;
+mod image;
 mod output;
 mod run;
 mod show;
 mod table;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, ImageCommand};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Schema => show::schema(),
         Command::Images(_) => show::images(format),
+        Command::Image(ImageCommand::Pack(arguments)) => image::pack(&arguments),
         Command::Version(_) => show::version(format),
     };
     match result {
