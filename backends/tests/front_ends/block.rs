@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::daemon::{BLK, Daemon, file};
-use crate::driver::{DATA, Driver, SIZE};
+use crate::driver::{DATA, Driver, Listens, SIZE};
 use denali_abi::virtio::{
     BLOCK_FEATURE_RO, BLOCK_REQUEST_FLUSH, BLOCK_REQUEST_IN, BLOCK_REQUEST_OUT, BLOCK_STATUS_IOERR,
     BLOCK_STATUS_OK,

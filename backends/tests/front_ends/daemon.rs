@@ -1,5 +1,6 @@
 //! A back end's program, started for a test and ended with it.
 
+use crate::driver::Listens;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -62,11 +63,6 @@ impl Daemon {
         self.folder.path().join("socket")
     }
 
-    /// Connects.
-    pub fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.socket()).expect("it listens")
-    }
-
     /// What it has said.
     pub fn messages(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -111,6 +107,12 @@ impl Daemon {
         });
         assert!(!self.socket().exists(), "the socket is left behind");
         status.unwrap_or_default()
+    }
+}
+
+impl Listens for Daemon {
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).expect("it listens")
     }
 }
 

@@ -1,6 +1,5 @@
 //! A front end with a driver for disks, on the `vhost` crate: a memory, a ring, requests.
 
-use crate::daemon::{Daemon, PATIENCE};
 use denali_abi::virtio::{
     BLOCK_REQUEST_IN, BLOCK_REQUEST_OUT, FEATURE_EVENT_IDX, FEATURE_INDIRECT_DESC,
     FEATURE_VERSION_1,
@@ -9,7 +8,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd as Notifier};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
+use std::time::Duration;
 use vhost::vhost_user::message::{
     VhostUserConfigFlags, VhostUserInflight, VhostUserProtocolFeatures,
 };
@@ -18,8 +19,17 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::EventFd;
 
+/// After this long without an answer, something has failed.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Something that listens for front ends.
+pub trait Listens {
+    /// Connects to it.
+    fn connect(&self) -> UnixStream;
+}
+
 /// Entries of the ring.
-pub const SIZE: u16 = 64;
+pub const SIZE: u16 = 128;
 /// Bytes of the memory.
 pub const MEMORY: usize = 8 << 20;
 /// Where the memory begins in the guest's eyes.
@@ -74,8 +84,12 @@ impl Driver {
     }
 
     /// Connects and agrees on features; an account of requests in flight is asked for if there is none.
-    pub fn connect(&self, daemon: &Daemon, account: Option<&mut Option<Account>>) -> Connection {
-        let mut frontend = Frontend::from_stream(daemon.connect(), 1);
+    pub fn connect(
+        &self,
+        back_end: &impl Listens,
+        account: Option<&mut Option<Account>>,
+    ) -> Connection {
+        let mut frontend = Frontend::from_stream(back_end.connect(), 1);
         frontend.set_owner().expect("owner");
         let offered = frontend.get_features().expect("features");
         let ring = FEATURE_VERSION_1 | FEATURE_EVENT_IDX | FEATURE_INDIRECT_DESC;
@@ -137,8 +151,8 @@ impl Driver {
     }
 
     /// Connects and sets the ring going where it stands.
-    pub fn attach(&self, daemon: &Daemon) -> Connection {
-        let mut connection = self.connect(daemon, None);
+    pub fn attach(&self, back_end: &impl Listens) -> Connection {
+        let mut connection = self.connect(back_end, None);
         self.start(&mut connection, self.available);
         connection
     }
@@ -241,17 +255,26 @@ impl Driver {
     pub fn wait(&mut self, count: usize) -> Vec<u16> {
         let mut slots = Vec::new();
         while slots.len() < count {
-            slots.extend(self.returned());
-            if slots.len() < count {
-                let mut sources = [PollFd::new(self.call.as_fd(), PollFlags::POLLIN)];
-                let timeout = PollTimeout::try_from(PATIENCE).expect("a time");
-                let ready = poll(&mut sources, timeout).expect("poll");
-                assert!(ready > 0, "{} of {count} requests returned", slots.len());
-                let _ = self.call.read();
-            }
+            slots.extend(self.wait_some());
         }
         assert_eq!(slots.len(), count, "more requests were returned than made");
         slots
+    }
+
+    /// Waits, by the device's interrupts, until some requests were returned; their slots.
+    #[track_caller]
+    pub fn wait_some(&mut self) -> Vec<u16> {
+        loop {
+            let slots = self.returned();
+            if !slots.is_empty() {
+                return slots;
+            }
+            let mut sources = [PollFd::new(self.call.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(PATIENCE).expect("a time");
+            let ready = poll(&mut sources, timeout).expect("poll");
+            assert!(ready > 0, "nothing was returned");
+            let _ = self.call.read();
+        }
     }
 
     /// The slots of requests returned since this was last asked.

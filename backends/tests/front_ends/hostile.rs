@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::daemon::{Daemon, file, wait_until};
-use crate::driver::{Driver, MEMORY, SIZE};
+use crate::driver::{Driver, Listens, MEMORY, SIZE};
 use denali_abi::virtio::{BLOCK_REQUEST_IN, BLOCK_STATUS_OK};
 use std::fs::File;
 use std::io::Write;

@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::daemon::{BLK, Daemon, NET, file};
-use crate::driver::Driver;
+use crate::driver::{Driver, Listens};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
