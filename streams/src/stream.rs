@@ -9,11 +9,22 @@ pub(crate) const CHUNK: usize = 4096;
 /// Turns output into the bytes that are written for it: for 512 bytes at most 4096.
 pub type Encoder = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
-/// A descriptor, and whether the kernel waits in its calls.
+/// How a descriptor is used without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Its calls do not wait.
+    Plain,
+    /// Its calls wait: they are made only when it is ready, for so many bytes as never make it wait then.
+    Careful,
+    /// It is a socket, whose calls can be told not to wait.
+    Socket,
+}
+
+/// A descriptor that bytes are read from or written to.
 #[derive(Debug)]
 pub(crate) struct Stream {
     descriptor: OwnedFd,
-    waits: bool,
+    manner: Manner,
     /// It is a standard stream: a reader that is gone is told of by a signal.
     signals: bool,
 }
@@ -23,19 +34,20 @@ impl Stream {
     pub(crate) fn of(descriptor: OwnedFd) -> Self {
         // SAFETY: the descriptor is open; the call touches no memory.
         let flags = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GETFL) };
-        Self { descriptor, waits: flags & libc::O_NONBLOCK == 0, signals: false }
+        let manner = if kind(descriptor.as_raw_fd()).is_ok_and(|kind| kind == libc::S_IFSOCK) {
+            Manner::Socket
+        } else if flags & libc::O_NONBLOCK == 0 {
+            Manner::Careful
+        } else {
+            Manner::Plain
+        };
+        Self { descriptor, manner, signals: false }
     }
 
     /// Standard stream `number`, 0 or 1. A terminal or pipe is opened anew where it can be, so that calls
     /// do not wait and whoever else has it does not notice.
     pub(crate) fn standard(number: RawFd) -> io::Result<Self> {
-        // SAFETY: all bytes zero is a valid value, which the call fills in.
-        let mut status: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: the structure is valid during the call.
-        if unsafe { libc::fstat(number, &raw mut status) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let kind = status.st_mode & libc::S_IFMT;
+        let kind = kind(number)?;
         if kind == libc::S_IFCHR || kind == libc::S_IFIFO {
             let path = if number == 0 { c"/proc/self/fd/0" } else { c"/proc/self/fd/1" };
             let access = if number == 0 { libc::O_RDONLY } else { libc::O_WRONLY };
@@ -61,14 +73,20 @@ impl Stream {
     /// Reads what there is; 0 = the end, `WouldBlock` = nothing now.
     pub(crate) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
         let mut length = room.len();
-        if self.waits {
+        if self.manner == Manner::Careful {
             if self.ready(libc::POLLIN) == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             length = length.min(CHUNK);
         }
-        // SAFETY: the room is valid for its length.
-        let read = unsafe { libc::read(self.as_raw_fd(), room.as_mut_ptr().cast(), length) };
+        let (fd, room) = (self.as_raw_fd(), room.as_mut_ptr().cast());
+        let read = if self.manner == Manner::Socket {
+            // SAFETY: the room is writable for its length.
+            unsafe { libc::recv(fd, room, length, libc::MSG_DONTWAIT) }
+        } else {
+            // SAFETY: as above.
+            unsafe { libc::read(fd, room, length) }
+        };
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
     }
 
@@ -81,11 +99,30 @@ impl Stream {
         if ready & (libc::POLLOUT | libc::POLLERR) == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let length = if self.waits { bytes.len().min(CHUNK) } else { bytes.len() };
-        // SAFETY: the bytes are readable for their length.
-        let written = unsafe { libc::write(self.as_raw_fd(), bytes.as_ptr().cast(), length) };
+        let length =
+            if self.manner == Manner::Careful { bytes.len().min(CHUNK) } else { bytes.len() };
+        let (fd, bytes) = (self.as_raw_fd(), bytes.as_ptr().cast());
+        let written = if self.manner == Manner::Socket {
+            let signal = if self.signals { 0 } else { libc::MSG_NOSIGNAL };
+            // SAFETY: the bytes are readable for their length.
+            unsafe { libc::send(fd, bytes, length, libc::MSG_DONTWAIT | signal) }
+        } else {
+            // SAFETY: as above.
+            unsafe { libc::write(fd, bytes, length) }
+        };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// What kind of file a descriptor is.
+fn kind(descriptor: RawFd) -> io::Result<libc::mode_t> {
+    // SAFETY: all bytes zero is a valid value, which the call fills in.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid during the call.
+    if unsafe { libc::fstat(descriptor, &raw mut status) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(status.st_mode & libc::S_IFMT)
 }
 
 impl AsRawFd for Stream {

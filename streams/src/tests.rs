@@ -96,6 +96,29 @@ fn output_that_nobody_can_read_is_dropped_and_counted() {
     assert_eq!(attached(None, None).write(b"unwanted"), 8);
 }
 
+/// Descriptors that wait by themselves, such as an inherited pipe or socket, are used without waiting too.
+#[test]
+fn descriptors_that_block_do_not_block_the_monitor() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut pipe = Duplex::files(None, Some(writer.into())).unwrap();
+    let input = near.try_clone().unwrap();
+    let mut socket = Duplex::files(Some(input.into()), Some(near.into())).unwrap();
+    let bytes = vec![1; 1 << 20];
+    for console in [&mut pipe, &mut socket] {
+        console.attach(true);
+        let taken = console.write(&bytes);
+        assert!(taken > 0 && taken < bytes.len());
+        assert_eq!(console.read(&mut [0; 10]), 0);
+    }
+    reader.read_exact(&mut [0; 8192]).unwrap();
+    assert_eq!(pipe.write(&bytes[..100_000]), 8192);
+    far.write_all(b"in").unwrap();
+    assert_eq!(socket.read(&mut [0; 10]), 2);
+    drop(far);
+    assert_eq!(socket.write(b"lost"), 4, "nobody is there, and no signal says so");
+}
+
 #[test]
 fn regular_files_work_though_they_wake_nobody() {
     let mut file = tempfile::tempfile().unwrap();

@@ -1,9 +1,12 @@
 //! The suites: what is tested, by subject.
 
+mod block;
 mod c_guest;
 mod console;
+mod console_device;
 mod doorbells;
 mod egress;
+mod entropy_device;
 mod equality;
 mod events;
 mod faults;
@@ -38,6 +41,9 @@ pub fn all() -> Vec<Suite> {
         tap::suite(),
         socket_net::suite(),
         vhost_user::suite(),
+        block::suite(),
+        console_device::suite(),
+        entropy_device::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),
