@@ -26,16 +26,18 @@ pub(super) fn read(
     seconds: u32,
     programs: &Programs,
 ) -> Result<Came> {
-    let (kind, origin) = match source {
-        Source::File(path) => ("file", json!({"path": path, "direct": true})),
-        Source::VhostUser(path) => ("vhost-user", json!(path)),
+    let disk = match source {
+        Source::File(path) => {
+            json!({"read_only": true, "backend": {"file": {"path": path, "direct": true}}})
+        }
+        Source::VhostUser(path) => json!({"backend": {"vhost-user": path}}),
     };
     let config = json!({
         "image": denali_images::DISK_PATH,
         "memory": "64MiB",
         "hypervisor": backend.name(),
         "args": format!("{} {} {} {seconds}", load.guest, load.depth, load.bytes),
-        "block": [{"read_only": true, "backend": {kind: origin}}],
+        "block": [disk],
     });
     let mut file = tempfile::Builder::new().suffix(".json").tempfile()?;
     file.write_all(config.to_string().as_bytes()).context("cannot write a configuration")?;
