@@ -18,6 +18,7 @@ mod refusals;
 mod sandbox;
 mod signals;
 mod socket_net;
+mod store;
 mod tap;
 mod vhost_user;
 mod web;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Suite> {
         block::suite(),
         console_device::suite(),
         entropy_device::suite(),
+        store::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),
