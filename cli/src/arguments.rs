@@ -41,8 +41,8 @@ Examples:
   denali image pack ./site site.img
   denali run resources/vms/site.json --set block.0.backend.file.path=site.img
 
-The same folder gives the same image. SOURCE_DATE_EPOCH is the time of making it, if it is set;
-otherwise that of the newest file.";
+An image depends on its folder alone: names, contents, owners, and times, that of the last access
+included. SOURCE_DATE_EPOCH, if it is set, is the time of making it, else that of the newest file.";
 
 /// Run untrusted programs in guests of the Denali isolation kernel.
 #[derive(Debug, Parser)]
