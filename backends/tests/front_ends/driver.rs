@@ -1,8 +1,8 @@
 //! A front end with a driver for disks, on the `vhost` crate: a memory, a ring, requests.
 
 use denali_abi::virtio::{
-    BLOCK_REQUEST_IN, BLOCK_REQUEST_OUT, FEATURE_EVENT_IDX, FEATURE_INDIRECT_DESC,
-    FEATURE_VERSION_1,
+    BLOCK_FEATURE_FLUSH, BLOCK_FEATURE_RO, BLOCK_REQUEST_IN, BLOCK_REQUEST_OUT, FEATURE_EVENT_IDX,
+    FEATURE_INDIRECT_DESC, FEATURE_VERSION_1,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd as Notifier};
@@ -21,6 +21,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// After this long without an answer, something has failed.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The rest is agreed on by protocol features.
+const FEATURE_PROTOCOL: u64 = 1 << 30;
 
 /// Something that listens for front ends.
 pub trait Listens {
@@ -98,10 +101,10 @@ impl Driver {
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
         let protocol = frontend.get_protocol_features().expect("protocol features");
-        assert!(protocol.contains(wanted), "{protocol:?}");
-        frontend.set_protocol_features(wanted).expect("protocol features");
+        frontend.set_protocol_features(wanted & protocol).expect("protocol features");
         // Without events the driver is told of everything.
-        let features = offered & !FEATURE_EVENT_IDX;
+        let known = FEATURE_VERSION_1 | FEATURE_PROTOCOL | BLOCK_FEATURE_RO | BLOCK_FEATURE_FLUSH;
+        let features = offered & known;
         frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
         frontend.set_features(features).expect("features");
         if let Some(account) = account {
