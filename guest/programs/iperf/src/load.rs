@@ -4,8 +4,8 @@ use crate::json;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use ilwaco::net::TcpStream;
 use ilwaco::clock::Instant;
+use ilwaco::net::TcpStream;
 
 /// Most streams of a test.
 const STREAMS_MAX: u64 = 128;
