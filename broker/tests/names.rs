@@ -31,7 +31,14 @@ fn resolver(
     count: usize,
     answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, thread::JoinHandle<()>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    resolver_at(UdpSocket::bind("127.0.0.1:0").unwrap(), count, answer)
+}
+
+fn resolver_at(
+    socket: UdpSocket,
+    count: usize,
+    answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<()>) {
     let address = socket.local_addr().unwrap();
     let thread = thread::spawn(move || {
         for _ in 0..count {
@@ -201,4 +208,14 @@ fn a_resolver_that_is_silent_or_gone_is_followed_by_the_next() {
     let (_broker, mut client) = broker(vec![gone]);
     let answered = ask(&mut client, &question("example.com", A));
     assert_eq!((answered[3] & 0xf, answered[7]), (FAILED, 0));
+}
+
+#[test]
+fn a_resolver_may_have_an_ipv6_address() {
+    // On a host without one there is nothing to be asked there.
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else { return };
+    let (address, thread) = resolver_at(socket, 1, |question| vec![answer(question, &[PUBLIC])]);
+    let (_broker, mut client) = broker(vec![address]);
+    assert_eq!(ask(&mut client, &question("example.com", A))[7], 1);
+    thread.join().unwrap();
 }
