@@ -27,6 +27,7 @@ struct Store(Rc<RefCell<State>>);
 
 struct State {
     bytes: Vec<u8>,
+    sectors: u64,
     read_only: bool,
     submitted: Vec<(RequestId, Operation, Vec<HostSlice>)>,
     in_flight: BTreeSet<RequestId>,
@@ -51,6 +52,7 @@ impl Store {
         }
         Self(Rc::new(RefCell::new(State {
             bytes,
+            sectors: SECTORS,
             read_only: false,
             submitted: Vec::new(),
             in_flight: BTreeSet::new(),
@@ -100,8 +102,8 @@ impl State {
 
 impl BlockBackend for Store {
     fn geometry(&self) -> Geometry {
-        let read_only = self.0.borrow().read_only;
-        Geometry { sectors: SECTORS, block_size: 512, read_only, discard: true, write_zeroes: true }
+        let State { sectors, read_only, .. } = *self.0.borrow();
+        Geometry { sectors, block_size: 512, read_only, discard: true, write_zeroes: true }
     }
 
     unsafe fn submit(&mut self, id: RequestId, operation: Operation, slices: &[HostSlice]) {

@@ -80,13 +80,42 @@ fn header_data_and_status_may_lie_in_any_buffers() {
 
 #[test]
 fn segments_are_limited_in_size() {
-    let mut drive = Drive::new();
-    // Memory is smaller than a segment may be, so the same bytes are named by a longer buffer than is.
-    let length = (4 << 20) + 512;
-    assert!(length as usize > MEMORY_SIZE - 0x1000, "cannot be in memory: the queue is broken");
-    drive.offer(0, abi::BLOCK_REQUEST_IN, 0, (DATA, length));
+    const MAX: u32 = 4 << 20;
+    let store = Store::new();
+    store.0.borrow_mut().sectors = 1 << 20;
+    store.0.borrow_mut().held = true;
+    let mut drive = Drive::with(store, FEATURES, 256, |device| device);
+    drive.memory = Memory::from_ranges(&[(GuestAddress(0x1000), 16 << 20)]).unwrap();
+    drive.offer(0, abi::BLOCK_REQUEST_IN, 0, (DATA, MAX + 512));
+    drive.offer(3, abi::BLOCK_REQUEST_IN, 0, (DATA, MAX));
     drive.service();
-    assert!(drive.broken());
+    assert_eq!(drive.queue.next_used(&drive.memory), Some((0, 0)));
+    assert_eq!(drive.status(0), IOERR);
+    assert_eq!(drive.queue.next_used(&drive.memory), None);
+    assert_eq!(drive.store.0.borrow().submitted.len(), 1, "the other is in flight");
+}
+
+#[test]
+fn segments_are_limited_in_number() {
+    // Through an indirect table a chain has as many descriptors as the queue has entries, and no more.
+    for (segments, broken) in [(254_u16, false), (255, true)] {
+        let mut drive = Drive::new();
+        let header = drive.header(0, abi::BLOCK_REQUEST_IN, 0);
+        let table = 0x20_0000;
+        write_descriptor(&drive.memory, table, 0, (header, 16, 1, 1));
+        for index in 1..=segments {
+            let at = DATA + u64::from(index) * 2048;
+            write_descriptor(&drive.memory, table, index, (at, 512, 3, index + 1));
+        }
+        write_descriptor(&drive.memory, table, segments + 1, (STATUSES, 1, 2, 0));
+        let length = u32::from(segments + 2) * 16;
+        drive.queue.descriptor(&drive.memory, 0, (table, length, 4, 0));
+        drive.queue.offer(&drive.memory, 0);
+        drive.service();
+        assert_eq!(drive.broken(), broken);
+        let used = drive.queue.next_used(&drive.memory);
+        assert_eq!(used, (!broken).then_some((0, 254 * 512 + 1)));
+    }
 }
 
 #[test]
