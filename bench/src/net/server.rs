@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Memory of the guest, in MiB.
-pub(super) const MEMORY_MIB: u64 = 64;
+pub(super) const MEMORY_MIB: u64 = 128;
 
 /// What a guest has counted from its start to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,6 +1,7 @@
 //! Connects network cards to what carries their frames.
 
 use super::egress::Egress;
+use super::limit::limiter;
 use super::vhost_user;
 use crate::events::Events;
 use crate::output::Output;
@@ -46,7 +47,8 @@ pub(super) fn create(
 }
 
 fn card(spec: &NetSpec, backend: impl NetBackend + 'static) -> Box<dyn VirtioDevice<GuestRam>> {
-    Box::new(NetDevice::new(config(spec), backend))
+    let card = NetDevice::new(config(spec), backend);
+    Box::new(card.limited(limiter(spec.receive_limit), limiter(spec.transmit_limit)))
 }
 
 fn config(spec: &NetSpec) -> NetConfig {
