@@ -116,6 +116,9 @@ impl FrontEnd {
                 ring.base = queue.next_available();
                 *queue = DeviceQueue::unused();
             }
+            if let Some(kick) = &ring.kick {
+                unwatch(&self.epoll, kick);
+            }
             ring.report();
         }
     }
