@@ -11,6 +11,7 @@ use denali_http::{
     Answer, Conditions, Connection, HttpDate, Method, Representation, Request, Responder, Route,
     Sent, Service, Source, decode_path, encode_path, media_type, reason, route,
 };
+use ilwaco::block::Buffer;
 use ilwaco::clock;
 use ilwaco::store::{Error, File, Kind, Piece, Store};
 
@@ -117,6 +118,8 @@ struct Sending {
     next: u64,
     left: u64,
     feed: Rc<RefCell<Feed>>,
+    /// The buffer, while no piece is in it.
+    spare: Option<Buffer>,
 }
 
 /// What was read of a file and is not sent yet.
@@ -211,12 +214,8 @@ impl Sending {
         if !self.feed.borrow().is_empty() || self.left == 0 {
             return;
         }
-        let old = self.feed.borrow_mut().piece.take();
-        let buffer = match old {
-            Some(piece) => Ok(piece.into_buffer()),
-            None => self.file.buffer(),
-        };
-        let Ok(buffer) = buffer else { return };
+        let sent = self.feed.borrow_mut().piece.take();
+        let Some(buffer) = sent.map(Piece::into_buffer).or(self.spare.take()) else { return };
         let Ok(piece) = self.file.read(self.next, buffer).await else { return };
         let bytes = (piece.len() as u64).min(self.left);
         self.next += bytes;
@@ -271,6 +270,12 @@ fn send(
             return responder.send_with(416, &headers, b"the file has no such bytes\n");
         }
     };
+    let sends = !question.head && len > 0;
+    // Before the head is sent it can still be said that there is too little memory.
+    let spare = if sends { file.buffer().ok() } else { None };
+    if sends && spare.is_none() {
+        return responder.send(503, TEXT, b"too little memory\n");
+    }
     let range = format!("bytes {first}-{}/{length}", (first + len).saturating_sub(1));
     let headers = [
         ("Content-Type", media),
@@ -281,8 +286,8 @@ fn send(
     ];
     let feed = Rc::new(RefCell::new(Feed::default()));
     let source = FromFeed(Rc::clone(&feed));
-    if !question.head && len > 0 {
-        *sending = Some(Sending { file, next: first, left: len, feed });
+    if sends {
+        *sending = Some(Sending { file, next: first, left: len, feed, spare });
     }
     let headers = if status == 206 { &headers[..] } else { &headers[..4] };
     responder.stream_with(status, headers, len, source)
