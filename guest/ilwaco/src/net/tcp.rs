@@ -300,7 +300,8 @@ fn free_port(stack: &Stack) -> Option<u16> {
             smoltcp::socket::Socket::Tcp(socket) => {
                 socket.local_endpoint().is_some_and(|local| local.port == port)
             }
-            smoltcp::socket::Socket::Udp(_) => false,
+            // Of whatever kind: which there are, others decide who build with the same smoltcp.
+            _ => false,
         })
     };
     (0..64)
