@@ -5,6 +5,7 @@ use crate::bounce::Bounce;
 use crate::engine::{Call, Engine};
 use crate::error::SetupError;
 use crate::files::Files;
+use crate::options::{DiskOptions, Method};
 use crate::piece::{Action, Piece};
 use crate::plain::Plain;
 use crate::ring::Ring;
@@ -26,52 +27,6 @@ const STALLS_MAX: u32 = 1000;
 
 /// How long requests that the host had no room for wait to be tried again, in nanoseconds.
 const RETRY_NS: u64 = 1_000_000;
-
-/// How files are read and written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// io_uring where the host has it, else plain calls.
-    #[default]
-    Auto,
-    /// io_uring, or not at all.
-    IoUring,
-    /// Plain calls.
-    Plain,
-}
-
-/// Which threads use a disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Issuer {
-    /// Only the one that makes it, which is cheaper.
-    #[default]
-    ThisThread,
-    /// Any one at a time.
-    AnyThread,
-}
-
-/// How a disk is made of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskOptions {
-    /// The files were opened with `O_DIRECT`.
-    pub direct: bool,
-    /// How they are read and written.
-    pub method: Method,
-    /// Who does.
-    pub issuer: Issuer,
-    /// With several files: bytes that stay together in one of them, a power of two, at least 4,096.
-    pub stripe_unit: u64,
-}
-
-impl Default for DiskOptions {
-    fn default() -> Self {
-        Self {
-            direct: false,
-            method: Method::Auto,
-            issuer: Issuer::ThisThread,
-            stripe_unit: 64 << 10,
-        }
-    }
-}
 
 /// A request whose pieces are under way.
 #[derive(Clone, Copy, Debug, Default)]

@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod files;
 mod open;
+mod options;
 mod piece;
 mod plain;
 mod ring;
@@ -31,9 +32,10 @@ mod waker;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, DiskOptions, Issuer, Method};
+pub use disk::Disk;
 pub use error::{OpenError, SetupError};
 pub use open::{Access, open};
+pub use options::{DiskOptions, Issuer, Method};
 
 /// What a disk calls once it is set up: the number, whether io_uring (true) or plain calls (false) need
 /// it, and why. For the sandbox's list.

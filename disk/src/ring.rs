@@ -1,9 +1,9 @@
 //! io_uring, restricted to what a disk needs before it is enabled.
 
-use crate::disk::Issuer;
 use crate::engine::Call;
 use crate::error::SetupError;
 use crate::files::Files;
+use crate::options::Issuer;
 use crate::piece::Action;
 use crate::waker::Waker;
 use denali_devices::block::Wake;
