@@ -5,9 +5,9 @@ set -eu
 
 # gcc: the C example of the guest contract. wrk: load on web servers. nginx: the web server they are
 # compared with. curl: the commands in the documentation. taskset (util-linux), strace, perf: looking
-# into what the benchmarks find. iproute2, iperf3: taps. fio: disks. e2fsprogs: images of file stores.
+# into what the benchmarks find. iproute2, iperf3, iputils-ping: taps. fio: disks. e2fsprogs: images of file stores.
 # qemu-utils: qemu-storage-daemon, a vhost-user back end. qemu-system-x86: a front end.
-packages="gcc libc6-dev curl wrk nginx-light util-linux strace linux-perf iproute2 iperf3 fio e2fsprogs
+packages="gcc libc6-dev curl wrk nginx-light util-linux strace linux-perf iproute2 iperf3 iputils-ping fio e2fsprogs
 qemu-utils qemu-system-x86"
 
 missing=""
