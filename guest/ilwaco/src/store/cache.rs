@@ -1,6 +1,6 @@
 //! What was read of the file system's own data, in units; the newest are kept.
 
-use super::{Device, Error};
+use super::{Device, Error, modest_buffer};
 use crate::block::{Buffer, SECTOR};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -110,7 +110,11 @@ impl Cache {
         let Some(number) = self.missing.take() else { return Ok(()) };
         let start = number * self.unit as u64;
         let len = (self.device_bytes - start).min(self.unit as u64) as usize;
-        let buffer = Buffer::zeroed(len).ok_or(Error::OutOfMemory)?;
+        let buffer = modest_buffer(len).or_else(|| {
+            self.shrink(IDLE_MAX);
+            modest_buffer(len)
+        });
+        let buffer = buffer.ok_or(Error::OutOfMemory)?;
         let bytes = device.read(start, buffer).await.map_err(Error::Device)?;
         self.shrink(BUSY_MAX - self.unit);
         let mut units = self.units.borrow_mut();

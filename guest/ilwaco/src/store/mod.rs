@@ -21,6 +21,7 @@ mod view;
 pub use device::Device;
 
 use crate::block::{self, Block, Buffer};
+use crate::memory;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blocks::Map;
@@ -32,6 +33,14 @@ use view::View;
 
 /// Most bytes of a piece that [`File::read`] gives.
 pub const PIECE: usize = 64 * 1024;
+
+/// Memory that the store's buffers leave to everything else.
+const SPARE_ROOM: usize = 256 * 1024;
+
+/// A buffer, if it leaves enough memory.
+fn modest_buffer(len: usize) -> Option<Buffer> {
+    memory::has_room(len + SPARE_ROOM).then(|| Buffer::zeroed(len)).flatten()
+}
 
 /// Why a store, or a file in it, could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +226,7 @@ impl<D: Device> File<D> {
         self.number
     }
 
-    /// A buffer for [`File::read`], as large as the device and memory allow.
+    /// A buffer for [`File::read`], as large as the device and memory allow. Some memory is always left.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -225,7 +234,7 @@ impl<D: Device> File<D> {
         let most = PIECE.min(self.shared.device.transfer_max());
         let block = self.shared.layout.block_size as usize;
         let whole = [most / block * block, block].into_iter().filter(|&bytes| bytes > 0);
-        whole.into_iter().find_map(Buffer::zeroed).ok_or(Error::OutOfMemory)
+        whole.into_iter().find_map(modest_buffer).ok_or(Error::OutOfMemory)
     }
 
     /// Reads contents from `offset` on: as many bytes as lie in a row on the device and fit into the

@@ -13,9 +13,18 @@ use denali_http::{
 };
 use ilwaco::block::Buffer;
 use ilwaco::clock;
+use ilwaco::memory;
 use ilwaco::store::{Error, File, Kind, Piece, Store};
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Memory without which nothing new is begun, so that what was begun can end.
+const ROOM: usize = 64 * 1024;
+
+/// Whether there is enough memory to begin something.
+pub fn has_room() -> bool {
+    memory::has_room(ROOM)
+}
 
 /// The files.
 pub struct Files {
@@ -191,6 +200,9 @@ impl Session {
     }
 
     fn ask(&mut self, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+        if !has_room() {
+            return responder.send(503, TEXT, b"too little memory\n");
+        }
         let Some(path) = decode_path(request.path) else {
             return responder.send(400, TEXT, b"this path names no file\n");
         };

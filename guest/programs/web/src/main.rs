@@ -37,7 +37,11 @@ async fn start() -> Result<(), String> {
         ilwaco::println!("web: serving the files on {name}, http://{address}/");
         loop {
             let stream = listener.accept().await;
-            ilwaco::spawn(serve_files(stream, Rc::clone(&files)));
+            if files::has_room() {
+                ilwaco::spawn(serve_files(stream, Rc::clone(&files)));
+            } else {
+                stream.abort();
+            }
         }
     }
     let site = Rc::new(RefCell::new(Site::new()));
