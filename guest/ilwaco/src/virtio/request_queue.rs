@@ -340,10 +340,8 @@ pub(crate) mod tests {
             let found = device.next().unwrap();
             assert!(device.next().is_none() && queue.take_used().is_none());
             assert_eq!((found.header.as_slice(), found.data.len()), (&b"header"[..], pieces));
-            assert_eq!(
-                found.bytes().map(|byte| core::mem::replace(byte, 9)).sum::<u8>() as usize,
-                (7 * len) % 256
-            );
+            assert_eq!(found.bytes().filter(|byte| **byte == 7).count(), len);
+            found.bytes().for_each(|byte| *byte = 9);
             device.finish(&found, 3);
             assert_eq!(queue.take_used(), Some((1, 3)));
             assert!(bytes.iter().all(|&byte| byte == 9));
