@@ -91,6 +91,22 @@ mod tests {
     }
 
     #[test]
+    fn all_that_was_not_returned_can_be_put_back() {
+        let (memory, book) = (memory(), Book::default());
+        let mut queue = queue(&memory);
+        queue.keep_account(Box::new(book.clone()), vec![6]);
+        for head in [6, 3, 5] {
+            assert_eq!(take(&mut queue, &memory), Some(head));
+        }
+        queue.give_back(&memory, 6, 0).unwrap();
+        queue.put_back();
+        queue.put_back();
+        assert_eq!(queue.outstanding(), 0);
+        assert!(book.0.lock().unwrap().ends_with(&["put back 5".into(), "put back 3".into()]));
+        assert_eq!(take(&mut queue, &memory), Some(3));
+    }
+
+    #[test]
     fn owed_chains_come_first_even_while_paused() {
         let memory = memory();
         let mut queue = queue(&memory);

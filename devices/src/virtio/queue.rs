@@ -85,8 +85,17 @@ struct Account {
     book: Box<dyn InFlight>,
     /// Chains that someone else took and did not return; they are taken again before all others.
     owed: VecDeque<u16>,
-    /// The chain taken last, and whether it was an owed one.
-    last: Option<(u16, bool)>,
+    /// Chains that were taken and not returned, in order, and whether each was an owed one.
+    taken: Vec<(u16, bool)>,
+}
+
+impl Account {
+    /// A chain was returned: it is not put back any more.
+    fn forget(&mut self, head: u16) {
+        if let Some(index) = self.taken.iter().position(|&(taken, _)| taken == head) {
+            self.taken.remove(index);
+        }
+    }
 }
 
 impl DeviceQueue {
@@ -151,7 +160,7 @@ impl DeviceQueue {
     /// Keeps an account of chains taken and not returned, and takes `owed` chains, which someone else
     /// took before and did not return, before all others. For devices that put back one chain at a time.
     pub fn keep_account(&mut self, book: Box<dyn InFlight>, owed: Vec<u16>) {
-        self.account = Some(Account { book, owed: owed.into(), last: None });
+        self.account = Some(Account { book, owed: owed.into(), taken: Vec::new() });
     }
 
     /// Stops taking chains from the available ring, or goes on. What is owed is still taken.
@@ -248,7 +257,7 @@ impl DeviceQueue {
         chain.walk(memory, table, self.queue.size(), head, direction, self.indirect)?;
         self.outstanding += 1;
         if let Some(account) = &mut self.account {
-            account.last = Some((head, owed.is_some()));
+            account.taken.push((head, owed.is_some()));
             account.book.taken(head);
         }
         Ok(true)
@@ -259,11 +268,12 @@ impl DeviceQueue {
         Ok(available.next().ok_or(QueueError::RingAddress)?.head_index())
     }
 
-    /// Undoes the last [`DeviceQueue::take`], whose chain will be taken again.
+    /// Undoes the last [`DeviceQueue::take`], whose chain will be taken again; several times, those
+    /// before it, as long as nothing that was taken later has been returned.
     pub fn put_back(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(account) = &mut self.account {
-            match account.last.take() {
+            match account.taken.pop() {
                 // Still in the book.
                 Some((head, true)) => return account.owed.push_front(head),
                 Some((head, false)) => account.book.put_back(head),
@@ -290,6 +300,7 @@ impl DeviceQueue {
         }
         self.queue.add_used(memory, head, written).map_err(|_| QueueError::RingAddress)?;
         if let Some(account) = &mut self.account {
+            account.forget(head);
             account.book.returned(head, self.queue.next_used());
         }
         Ok(())
@@ -324,6 +335,7 @@ impl DeviceQueue {
         self.outstanding = self.outstanding.saturating_sub(first.len());
         for &(head, _) in first {
             if let Some(account) = &mut self.account {
+                account.forget(head);
                 account.book.returned(head, self.queue.next_used());
             }
         }
