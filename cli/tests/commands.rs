@@ -111,10 +111,11 @@ fn sample_configurations_are_sound() {
 fn schema_lists_every_field_and_allows_no_other() {
     let schema: Value = serde_json::from_str(&stdout(&run(&["schema"]))).unwrap();
     let fields = schema["properties"].as_object().unwrap();
-    for field in ["name", "image", "memory", "args", "hypervisor", "net"] {
+    let devices = ["net", "block", "console", "entropy"];
+    for field in ["name", "image", "memory", "args", "hypervisor"].into_iter().chain(devices) {
         assert!(fields[field]["description"].is_string(), "{field}");
     }
-    assert_eq!(fields.len(), 6);
+    assert_eq!(fields.len(), 9);
     assert_eq!(schema["additionalProperties"], false);
 }
 

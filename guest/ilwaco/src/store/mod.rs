@@ -54,7 +54,7 @@ pub enum Error {
     Unsupported,
     /// What the device holds contradicts itself.
     Corrupt,
-    /// A limit of the store is exceeded: folders of 4 MiB, 40 symbolic links in a path, 2 TiB.
+    /// A limit of the store is exceeded: folders of 3 MiB, 40 symbolic links in a path, 16,384 groups of blocks.
     TooLarge,
     /// There is nothing of this name.
     NotFound,
