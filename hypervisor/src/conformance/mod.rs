@@ -183,6 +183,7 @@ macro_rules! conformance_tests {
             faults::floating_point_exceptions,
             faults::alignment_is_checked_when_asked,
             traps::breakpoints_are_reported_behind_the_instruction,
+            traps::int1_is_reported,
             traps::single_steps_trap,
             traps::single_steps_reach_over_faults,
             memory::text_and_constants_are_not_writable,
