@@ -57,7 +57,7 @@ impl Socket {
                 Ok(_) => return Err(SocketError::Busy(shown())),
             }
         }
-        let listener = UnixListener::bind(path);
+        let listener = listen_at(path);
         let listener = listener.map_err(|error| SocketError::Listen(shown(), error))?;
         Ok(Self::Listening(listener, Some(path.to_owned())))
     }
@@ -94,6 +94,23 @@ impl Socket {
             Self::Connected(owned.into())
         })
     }
+}
+
+/// Listens at `path`. A socket is made under another name and gets its own once somebody listens on it, so
+/// that whoever waits for the path to appear can connect at once.
+fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push("~");
+    // One that was left behind by a program that was killed just then.
+    let left = std::fs::symlink_metadata(&unfinished);
+    if left.is_ok_and(|left| left.file_type().is_socket()) {
+        std::fs::remove_file(&unfinished)?;
+    }
+    let listener = UnixListener::bind(&unfinished)?;
+    // Unlike a renaming, a link replaces nobody else's socket.
+    let named = std::fs::hard_link(&unfinished, path);
+    std::fs::remove_file(&unfinished)?;
+    named.map(|()| listener)
 }
 
 #[cfg(test)]
