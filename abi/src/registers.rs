@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Bit of [`VirtualRegisters::pending`]: the monitor asks the guest to stop.
 pub const PENDING_STOP: u32 = 62;
 
-/// Bit of [`VirtualRegisters::pending`]: the idle deadline has passed.
+/// Bit of [`VirtualRegisters::pending`]: the idle deadline, or the deadline while running, has passed.
 pub const PENDING_TIMER: u32 = 63;
 
 /// The page at [`VIRTUAL_REGISTERS`](crate::layout::VIRTUAL_REGISTERS).
@@ -52,7 +52,9 @@ pub struct VirtualRegisters {
     pub upcall_enabled: AtomicU64,
     /// Address at which faults enter the guest; 0 = a fault ends the guest.
     pub fault_entry: AtomicU64,
-    reserved_orders: [u64; 2],
+    /// Monotonic time in ns at which the timer's bit is set though the guest runs; 0 = never.
+    pub run_deadline_ns: AtomicU64,
+    reserved_orders: u64,
 
     // 0x100: counters, written by the monitor.
     /// Times the guest has left guest mode for the monitor.
@@ -164,6 +166,7 @@ const _: () = {
     assert!(offset_of!(VirtualRegisters, pending) == 0x80);
     assert!(offset_of!(VirtualRegisters, idle_deadline_ns) == 0xc0);
     assert!(offset_of!(VirtualRegisters, fault_entry) == 0xe8);
+    assert!(offset_of!(VirtualRegisters, run_deadline_ns) == 0xf0);
     assert!(offset_of!(VirtualRegisters, exits) == 0x100);
 };
 

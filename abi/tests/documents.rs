@@ -32,7 +32,7 @@ type Fields = Vec<(usize, usize, &'static str)>;
 fn virtual_registers() -> Fields {
     let mut all = fields!(0, VirtualRegisters: abi_version, cpu_khz, memory_size, generation,
         entropy, pending, idle_deadline_ns, console_addr, console_len, upcall_entry,
-        upcall_enabled, fault_entry, exits, interrupts_raised, interrupts_delivered, batches);
+        upcall_enabled, fault_entry, run_deadline_ns, exits, interrupts_raised, interrupts_delivered, batches);
     let clock = offset_of!(VirtualRegisters, clock);
     all.extend(fields!(clock, Clock: seq, shift, tsc_base, mult, monotonic_base_ns,
         realtime_offset_ns));

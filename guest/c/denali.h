@@ -71,7 +71,8 @@ struct denali_registers {
     uint64_t upcall_entry;
     uint64_t upcall_enabled;
     uint64_t fault_entry;
-    uint64_t reserved_orders[2];
+    uint64_t run_deadline_ns;
+    uint64_t reserved_orders;
     uint64_t exits;
     uint64_t interrupts_raised;
     uint64_t interrupts_delivered;
@@ -154,6 +155,7 @@ _Static_assert(offsetof(struct denali_registers, seq) == 0x40, "clock");
 _Static_assert(offsetof(struct denali_registers, pending) == 0x80, "pending");
 _Static_assert(offsetof(struct denali_registers, idle_deadline_ns) == 0xc0, "orders");
 _Static_assert(offsetof(struct denali_registers, fault_entry) == 0xe8, "fault_entry");
+_Static_assert(offsetof(struct denali_registers, run_deadline_ns) == 0xf0, "run_deadline_ns");
 _Static_assert(offsetof(struct denali_registers, exits) == 0x100, "counters");
 _Static_assert(sizeof(struct denali_registers) == 0x140, "virtual registers");
 _Static_assert(sizeof(struct denali_device) == 64, "device entry");
