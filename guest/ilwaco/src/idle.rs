@@ -1,7 +1,7 @@
 //! What happens between tasks: taking in interrupts, packets and timers before, and afterwards
 //! sending, and idling until there is something to do.
 
-use crate::clock::Instant;
+use crate::clock::{Instant, time_stamp};
 use crate::registers::virtual_registers;
 use crate::{console, exit, ports, stop, time};
 use core::cell::Cell;
@@ -17,6 +17,15 @@ pub(crate) trait Network {
     fn send(&self, now: Instant) -> bool;
     /// When a protocol's timer wants `send` called.
     fn deadline(&self, now: Instant) -> Option<Instant>;
+}
+
+vcpu_local! {
+    static TURN_BEGAN: Cell<u64> = Cell::new(0);
+}
+
+/// The time-stamp counter as it was when the last IDLE returned; 0 before the first.
+pub(crate) fn turn_began() -> u64 {
+    TURN_BEGAN.with(Cell::get)
 }
 
 vcpu_local! {
@@ -116,4 +125,5 @@ fn idle(deadline: Option<Instant>) {
     let ns = deadline.map_or(NO_DEADLINE, Instant::as_ns);
     virtual_registers().idle_deadline_ns.store(ns, Ordering::Relaxed);
     ports::out32(doorbell::IDLE, 0);
+    TURN_BEGAN.with(|began| began.set(time_stamp()));
 }

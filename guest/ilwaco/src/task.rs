@@ -169,6 +169,13 @@ pub fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
     }
 }
 
+/// The time-stamp counter ([`clock::time_stamp`](crate::clock::time_stamp)), read as the first thing after the last
+/// idling ended: when this guest ran again for whatever its tasks see. 0 before the first idling.
+#[must_use]
+pub fn turn_began() -> u64 {
+    idle::turn_began()
+}
+
 fn has_ready() -> bool {
     EXECUTOR.with(|executor| !executor.borrow().ready.is_empty())
 }

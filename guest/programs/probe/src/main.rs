@@ -39,6 +39,7 @@
 //! | `entropy-device N` | reads N bytes of the entropy device, and reseeds from it | 0 |
 //! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
 //! | `egress WORD...` | connects, sends and asks as the words say (see `egress::run`) | 0 |
+//! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
 //! A check that fails prints a line that starts with `FAILED` and ends with status 1; an unknown
@@ -57,6 +58,7 @@ mod memory;
 mod resume;
 mod state;
 mod time;
+mod wake;
 
 use ilwaco::abi::doorbell;
 use ilwaco::{print, println};
@@ -108,6 +110,7 @@ fn start() -> u8 {
         "entropy-device" => ilwaco::block_on(devices::entropy_device(number(rest))),
         "wait-stop" => time::wait_stop(),
         "egress" => egress::run(rest),
+        "wake" => wake::serve(number(rest) as u16),
         "spin" => time::spin(),
         _ => {
             println!("unknown command \"{command}\"");

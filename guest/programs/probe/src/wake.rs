@@ -1,0 +1,42 @@
+//! Says when the guest ran for what arrived: a TCP server that answers bytes with times.
+
+use crate::{Checked, Failed};
+use ilwaco::clock::time_stamp;
+use ilwaco::net::{Error, TcpListener, TcpStream};
+use ilwaco::{println, stop, task};
+
+/// Serves TCP connections to a port, until asked to stop. Each byte that arrives is answered by 16: the
+/// time-stamp counter when the guest ran first after its IDLE, and when it answers, both
+/// little-endian.
+pub fn serve(port: u16) -> Checked {
+    ilwaco::block_on(async move {
+        let listener = TcpListener::bind(port).map_err(|_| Failed("the port cannot be bound"))?;
+        ilwaco::spawn(async move {
+            loop {
+                ilwaco::spawn(answer(listener.accept().await));
+            }
+        });
+        println!("ready");
+        stop::requested().await;
+        Ok(())
+    })
+}
+
+/// Answers until the other side ends or breaks the connection.
+async fn answer(mut stream: TcpStream) {
+    while let Ok(count @ 1..) = take(&mut stream).await {
+        for _ in 0..count {
+            let mut times = [0; 16];
+            times[..8].copy_from_slice(&task::turn_began().to_le_bytes());
+            times[8..].copy_from_slice(&time_stamp().to_le_bytes());
+            if stream.write_all(&times).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How many bytes arrived; 0 at the end.
+async fn take(stream: &mut TcpStream) -> Result<usize, Error> {
+    stream.read(&mut [0; 64]).await
+}
