@@ -27,6 +27,12 @@ pub struct Counters {
     pub conversations: u64,
     /// Datagrams lost: too many, too large, or nobody there.
     pub datagrams_dropped: u64,
+    /// Peers that wrote datagrams to published ports.
+    pub peers: u64,
+    /// Datagrams to published ports from peers for whom there was no room.
+    pub peers_turned_away: u64,
+    /// Datagrams to published ports that the host dropped before they were looked at.
+    pub datagrams_overrun: u64,
     /// Questions about names.
     pub dns_queries: u64,
     /// Those that may not be asked.
@@ -46,7 +52,7 @@ pub struct Counters {
 impl Counters {
     /// The counters by name.
     #[must_use]
-    pub fn list(&self) -> [(&'static str, u64); 19] {
+    pub fn list(&self) -> [(&'static str, u64); 22] {
         [
             ("accepted", self.accepted),
             ("open", self.open),
@@ -60,6 +66,9 @@ impl Counters {
             ("egress_refused", self.egress_refused),
             ("conversations", self.conversations),
             ("datagrams_dropped", self.datagrams_dropped),
+            ("peers", self.peers),
+            ("peers_turned_away", self.peers_turned_away),
+            ("datagrams_overrun", self.datagrams_overrun),
             ("dns_queries", self.dns_queries),
             ("dns_refused", self.dns_refused),
             ("frames_malformed", self.frames_malformed),

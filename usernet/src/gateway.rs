@@ -1,6 +1,7 @@
 //! The gateway: brings listeners, connections, the TCP/IP stack and the guest's frames together.
 
 mod egress;
+mod published;
 
 use crate::classify::{self, Kind, Refusal};
 use crate::connection::Fate;
@@ -8,6 +9,7 @@ use crate::counters::Counters;
 use crate::flow::Flow;
 use crate::frames::{FrameQueue, Link};
 use crate::outbound::Outbound;
+use crate::published::Published;
 use crate::table::{Table, Token};
 use crate::{Config, sys};
 use epoll::{ControlOptions, Event, Events};
@@ -49,6 +51,7 @@ pub struct Gateway {
     config: Config,
     epoll: OwnedFd,
     listeners: Vec<(TcpListener, u16)>,
+    published: Published,
     /// The way out, if there is one.
     outbound: Option<Outbound>,
     /// Listeners are out of epoll: too many connections, or the host is out of something.
@@ -95,6 +98,7 @@ impl Gateway {
             config,
             epoll,
             listeners,
+            published: Published::default(),
             outbound: None,
             accepting: false,
             rest_until: None,
@@ -129,7 +133,7 @@ impl Gateway {
         match classify::classify(frame, &self.config) {
             Ok(Kind::ArpRequest) => self.queue.push_reply(&classify::arp_reply(&self.config)),
             Ok(Kind::Tcp(packet, flow, connects)) => self.take_segment(packet, flow, connects),
-            Ok(Kind::Udp(flow, payload)) => self.send_out(flow, payload),
+            Ok(Kind::Udp(flow, payload)) => self.take_datagram(flow, payload),
             Ok(Kind::Echo(packet)) => self.give_to_stack(packet, None),
             Err(Refusal::Malformed) => self.counters.frames_malformed += 1,
             Err(Refusal::Spoofed) => self.counters.frames_spoofed += 1,
@@ -148,6 +152,12 @@ impl Gateway {
         }
     }
 
+    fn take_datagram(&mut self, flow: Flow, payload: &[u8]) {
+        if !self.published.answer(&flow, payload, self.now_ns, &mut self.counters) {
+            self.send_out(flow, payload);
+        }
+    }
+
     /// Lets the stack process a packet for one connection, or for nobody.
     fn give_to_stack(&mut self, packet: &[u8], slot: Option<u32>) {
         let connection = slot.and_then(|slot| self.table.get(slot));
@@ -159,6 +169,7 @@ impl Gateway {
     /// Does everything there is to do: takes in what the host's sockets have, carries bytes both ways,
     /// makes frames for the guest, and sees to time-outs.
     pub fn poll(&mut self) {
+        self.resume_published();
         self.take_host_events();
         self.table.activate_due(self.now_ns);
         self.retry_blocked();
@@ -188,13 +199,15 @@ impl Gateway {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let waits = self.outbound.as_ref().is_some_and(|outbound| outbound.datagrams.has_ready());
-        (waits || !self.blocked.is_empty()) && self.queue.has_room()
+        let blocked = !self.blocked.is_empty() || self.published.paused;
+        (waits || blocked) && self.queue.has_room()
     }
 
     /// When it must be polled next at the latest, in nanoseconds of monotonic time.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         let datagrams = self.outbound.as_ref().and_then(|outbound| outbound.datagrams.deadline());
+        let datagrams = datagrams.into_iter().chain(self.published.peers.deadline());
         let own = self.rest_until.into_iter().chain(self.trim_at).chain(datagrams).min();
         self.table.deadline().into_iter().chain(own).min()
     }
@@ -225,6 +238,10 @@ impl Gateway {
             if let Some(outbound) = &mut self.outbound {
                 outbound.datagrams.note_ready(data as u32);
             }
+            return false;
+        }
+        if data & published::PUBLISHED == published::PUBLISHED {
+            self.take_datagrams(data as u32);
             return false;
         }
         if data & LISTENER != 0 {
@@ -331,7 +348,8 @@ impl Gateway {
 
     fn see_to_memory(&mut self) {
         let nothing_out = self.outbound.as_ref().is_none_or(Outbound::is_idle);
-        let idle = self.table.len() == 0 && self.queue.is_empty() && nothing_out;
+        let nobody = self.table.len() == 0 && self.published.peers.is_empty();
+        let idle = nobody && self.queue.is_empty() && nothing_out;
         self.untidy |= !idle;
         match self.trim_at {
             _ if !idle || !self.untidy => self.trim_at = None,
@@ -342,6 +360,7 @@ impl Gateway {
                 if let Some(outbound) = &mut self.outbound {
                     outbound.datagrams.trim();
                 }
+                self.published.trim();
                 self.queue.trim();
                 self.blocked = Vec::new();
                 self.trim_at = None;

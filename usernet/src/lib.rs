@@ -2,7 +2,8 @@
 //!
 //! Listening sockets of the host are published as ports of one guest: each connection accepted on the
 //! host becomes a TCP connection from the gateway to the guest, and bytes, ends and resets are carried
-//! both ways. What the guest itself may reach is not the gateway's to decide: it asks an [`Opener`], and
+//! both ways. Sockets for datagrams are published too ([`Gateway::publish_datagrams`]): each peer that
+//! writes is a port of the gateway for the guest, and answers go back to it. What the guest itself may reach is not the gateway's to decide: it asks an [`Opener`], and
 //! without one the guest reaches nobody.
 //!
 //! One thread drives a [`Gateway`]: `begin`, `transmit` for the guest's frames, `poll`, then
@@ -13,12 +14,15 @@ mod classify;
 mod config;
 mod connection;
 mod counters;
+mod datagram;
 mod flow;
 mod frames;
 mod gateway;
 mod opener;
 mod outbound;
 mod packets;
+mod peers;
+mod published;
 mod sys;
 mod table;
 mod udp;

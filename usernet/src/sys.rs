@@ -11,7 +11,13 @@ const KEEPALIVE_INTERVAL_S: libc::c_int = 15;
 /// Unanswered probes after which the client is gone.
 const KEEPALIVE_PROBES: libc::c_int = 4;
 
-fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+/// Sets an option of a socket.
+pub fn set_option<T>(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     let size = size_of::<T>() as libc::socklen_t;
     // SAFETY: the pointer and the size are those of `value`, which outlives the call.
     let done = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) };

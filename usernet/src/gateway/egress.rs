@@ -206,5 +206,6 @@ impl Gateway {
             outbound.datagrams.receive(self.now_ns, &self.config, queue, counters);
             outbound.datagrams.sweep(self.now_ns);
         }
+        self.published.peers.sweep(self.now_ns);
     }
 }
