@@ -1,4 +1,8 @@
-//! Timers: sleeping and deadlines. The nearest one is how long an idle guest sleeps at most.
+//! Timers: sleeping, deadlines and intervals. The nearest one is how long an idle guest sleeps at most.
+
+mod interval;
+
+pub use interval::{Interval, MissedTicks, interval, interval_at};
 
 use crate::clock::Instant;
 use alloc::collections::BTreeMap;
@@ -107,19 +111,33 @@ impl fmt::Display for Elapsed {
 
 impl core::error::Error for Elapsed {}
 
-/// Runs `future` for at most `duration`. The timer is only set if it does not complete at once.
+/// Runs `future` until `duration` from this call on has passed. A future that completes wins over the deadline,
+/// however late it is. The timer is only set if it does not complete at once.
 ///
 /// # Errors
-/// [`Elapsed`] when the time ran out; the future is dropped.
-pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+/// [`Elapsed`] when the time ran out; the future is dropped when this one is.
+pub fn timeout<T>(
+    duration: Duration,
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Elapsed>> {
+    timeout_at(Instant::now() + duration, future)
+}
+
+/// Runs `future` until `deadline`. See [`timeout`].
+///
+/// # Errors
+/// [`Elapsed`] when the time ran out.
+pub async fn timeout_at<T>(
+    deadline: Instant,
+    future: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
     let mut future = pin!(future);
-    let mut timer = None;
+    let mut timer = sleep_until(deadline);
     core::future::poll_fn(|context| {
         if let Poll::Ready(value) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(value));
         }
-        let timer = timer.get_or_insert_with(|| sleep(duration));
-        Pin::new(timer).poll(context).map(|()| Err(Elapsed))
+        Pin::new(&mut timer).poll(context).map(|()| Err(Elapsed))
     })
     .await
 }
@@ -159,5 +177,50 @@ mod tests {
         assert!(poll(&mut one).is_pending() && poll(&mut one).is_pending());
         drop(one);
         assert_eq!(nearest(), None);
+    }
+
+    /// Polls a future that is expected to need nothing but time.
+    fn poll_timeout<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_timeout_counts_from_its_call_and_lets_the_future_win() {
+        let late = timeout_at(Instant::from_ns(0), core::future::ready(7));
+        assert_eq!(poll_timeout(late), Poll::Ready(Ok(7)), "it was late, but it completed");
+        assert_eq!(nearest(), None, "no timer was set");
+        let never = core::future::pending::<()>();
+        assert_eq!(poll_timeout(timeout(Duration::ZERO, never)), Poll::Ready(Err(Elapsed)));
+    }
+
+    #[test]
+    fn a_timeout_that_is_dropped_takes_its_timer_and_its_future_along() {
+        struct Flag(std::rc::Rc<core::cell::Cell<bool>>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let dropped = std::rc::Rc::new(core::cell::Cell::new(false));
+        let flag = Flag(dropped.clone());
+        let mut limited = Box::pin(timeout(Duration::from_secs(1), async move {
+            let _flag = flag;
+            core::future::pending::<()>().await;
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(limited.as_mut().poll(&mut context).is_pending());
+        assert_eq!(nearest(), Some(Instant::from_ns(1_000_000_000)));
+        drop(limited);
+        assert_eq!((nearest(), dropped.get()), (None, true));
+    }
+
+    #[test]
+    fn timeouts_after_the_end_of_time_never_come() {
+        let mut limited = Box::pin(timeout(Duration::MAX, core::future::pending::<()>()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(limited.as_mut().poll(&mut context).is_pending());
+        assert_eq!(nearest(), Some(Instant::from_ns(u64::MAX)));
+        fire(Instant::from_ns(u64::MAX - 1));
+        assert!(nearest().is_some());
     }
 }
