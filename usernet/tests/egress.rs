@@ -2,8 +2,9 @@
 
 mod common;
 
+use common::datagrams::{datagram, frame, is_protocol};
 use common::opener::{Shared, TestOpener};
-use common::{GATEWAY_IP, GATEWAY_MAC, GUEST_IP, GUEST_MAC, Rig, config};
+use common::{GATEWAY_IP, GUEST_IP, Rig, config};
 use denali_usernet::{Config, Failure, Untaken};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
@@ -243,44 +244,6 @@ fn without_its_opener_the_guest_reaches_nobody() {
     let late = connect(&mut rig, OUTSIDE, 50_002);
     rig.until("a refusal", |rig| state(rig, late) == State::Closed);
     assert_eq!(state(&mut rig, first), State::Established, "what is open stays open");
-}
-
-/// A datagram of the guest, as a frame.
-fn datagram(to: SocketAddrV4, from: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = [GATEWAY_MAC, GUEST_MAC].concat();
-    frame.extend([8, 0, 0x45, 0]);
-    frame.extend((28 + payload.len() as u16).to_be_bytes());
-    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
-    frame.extend(GUEST_IP.octets());
-    frame.extend(to.ip().octets());
-    for number in [from, to.port(), 8 + payload.len() as u16, 0] {
-        frame.extend(number.to_be_bytes());
-    }
-    frame.extend(payload);
-    let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame
-}
-
-/// Turns until a frame comes for which `wanted` holds.
-fn frame(rig: &mut Rig, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-    let mut found = None;
-    rig.alive = false;
-    rig.until("a frame", |rig| {
-        while let Some(frame) = rig.gateway.next_frame() {
-            if wanted(frame) {
-                found = Some(frame.to_vec());
-            }
-            rig.gateway.consume();
-        }
-        found.is_some()
-    });
-    found.unwrap()
-}
-
-fn is_protocol(number: u8) -> impl Fn(&[u8]) -> bool {
-    move |frame| frame[12..14] == [8, 0] && frame[23] == number
 }
 
 #[test]

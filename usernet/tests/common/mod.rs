@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test crate uses a part of it
 
+pub mod datagrams;
 pub mod opener;
 
 use denali_usernet::{Config, Gateway};
