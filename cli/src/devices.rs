@@ -3,7 +3,7 @@
 use crate::table::Table;
 use denali_config::{
     Block, BlockBackend, Console, ConsoleBackend, EgressRule, Entropy, Guest, Limit, Net,
-    NetBackend, Protocol, UserBackend,
+    NetBackend, Protocol, Publish, UserBackend,
 };
 use serde_json::{Value, json};
 
@@ -54,7 +54,8 @@ fn describe_net(table: &mut Table, number: usize, net: &Net) {
     ]);
     if let NetBackend::User(user) = &net.backend {
         for port in &user.publish {
-            table.row([String::new(), format!("{} leads to port {}", port.host, port.guest_port)]);
+            let (host, by) = (port.host, suffix(port.protocol));
+            table.row([String::new(), format!("{host}{by} leads to port {}", port.guest_port)]);
         }
         for rule in &user.egress {
             table.row([String::new(), format!("may connect to {}", egress(rule))]);
@@ -99,17 +100,18 @@ fn limited(limit: Limit) -> &'static str {
 
 fn egress(rule: &EgressRule) -> String {
     let ports: Vec<String> = rule.ports.iter().map(|range| port_range(*range)).collect();
-    format!("{} by {}, ports {}", rule.to, protocol(rule.protocol), ports.join(", "))
+    format!("{} by {}, ports {}", rule.to, rule.protocol, ports.join(", "))
 }
 
 fn port_range((first, last): (u16, u16)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
-fn protocol(protocol: Protocol) -> &'static str {
+/// What is said behind the host's address of a published port that is not TCP's.
+pub(crate) fn suffix(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
+        Protocol::Tcp => "",
+        Protocol::Udp => "/udp",
     }
 }
 
@@ -139,14 +141,14 @@ pub(crate) fn net_json(nets: &[Net]) -> Vec<Value> {
 }
 
 fn add_user(value: &mut Value, user: &UserBackend) {
-    let publish: Vec<Value> = user
-        .publish
-        .iter()
-        .map(|port| json!({"host": port.host.to_string(), "guest_port": port.guest_port}))
-        .collect();
+    let port = |port: &Publish| {
+        let (host, protocol) = (port.host.to_string(), port.protocol.to_string());
+        json!({"host": host, "guest_port": port.guest_port, "protocol": protocol})
+    };
+    let publish: Vec<Value> = user.publish.iter().map(port).collect();
     let rule = |rule: &EgressRule| {
         let ports: Vec<String> = rule.ports.iter().map(|range| port_range(*range)).collect();
-        json!({"to": rule.to.to_string(), "ports": ports, "protocol": protocol(rule.protocol)})
+        json!({"to": rule.to.to_string(), "ports": ports, "protocol": rule.protocol.to_string()})
     };
     value["publish"] = publish.into();
     value["max_connections"] = user.max_connections.into();

@@ -1,6 +1,7 @@
 //! `denali run`: opens what the guest needs and becomes its monitor.
 
 use crate::arguments::RunArguments;
+use crate::devices::suffix;
 use crate::output::{Failure, Format, print, say};
 use denali_images::BUILT_IN;
 use denali_launcher::spec::OutputSpec;
@@ -42,10 +43,11 @@ pub(crate) fn built_in() -> Vec<(&'static str, &'static [u8])> {
 }
 
 fn announce(port: &Published, format: Format) -> Result<(), Failure> {
-    let Published { host, device, guest_port } = port;
+    let Published { host, device, guest_port, protocol } = port;
     match format {
         Format::Human => {
-            say(&format!("{host} leads to port {guest_port} of the guest"));
+            let by = suffix(*protocol);
+            say(&format!("{host}{by} leads to port {guest_port} of the guest"));
             Ok(())
         }
         Format::Json => print(&json!({
@@ -53,6 +55,7 @@ fn announce(port: &Published, format: Format) -> Result<(), Failure> {
             "host": host.to_string(),
             "device": device,
             "guest_port": guest_port,
+            "protocol": protocol.to_string(),
         })),
     }
 }

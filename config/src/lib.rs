@@ -20,12 +20,14 @@ pub use resolve::{
     Block, BlockBackend, Bucket, Console, ConsoleBackend, EgressRule, Entropy, Guest, Image, Limit,
     Net, NetBackend, UserBackend,
 };
-pub use values::{Address, Destination, MacAddress, MemorySize, Ports, Publish, Resolver, Subnet};
+pub use values::{
+    Address, Destination, MacAddress, MemorySize, Ports, Protocol, Publish, Resolver, Subnet,
+};
 pub use written::{
     BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
     ConsoleFilesConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo, GuestConfig,
     HypervisorChoice, LimitConfig, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig,
-    Protocol, UserBackendConfig,
+    UserBackendConfig,
 };
 
 /// The JSON Schema of a configuration file.

@@ -131,6 +131,13 @@ fn impossible_values_are_named() {
         (with_publish(r#"["::1:8080:80"]"#), "is not HOST:PORT:GUEST_PORT"),
         (with_publish(r#"["65536:80"]"#), "is not HOST:PORT:GUEST_PORT"),
         (with_publish(r#"["+80:80"]"#), "is not HOST:PORT:GUEST_PORT"),
+        (with_publish(r#"["80:80/"]"#), "has a protocol that is not tcp or udp"),
+        (with_publish(r#"["80:80/UDP"]"#), "has a protocol that is not tcp or udp"),
+        (with_publish(r#"["80:80/udp/udp"]"#), "has a protocol that is not tcp or udp"),
+        (
+            with_publish(r#"["8080:80/udp", "8080:80", "127.0.0.1:8080:81/udp"]"#),
+            "publish[2]: 127.0.0.1:8080 is taken",
+        ),
     ] {
         assert_refused(&text, expected);
     }
@@ -156,7 +163,7 @@ fn devices_may_not_share_names_or_addresses() {
 
 #[test]
 fn defaults_are_filled_in() {
-    let device = r#"{"backend": {"user": {"publish": ["[::1]:8080:80", "0:81"]}}}"#;
+    let device = r#"{"backend": {"user": {"publish": ["[::1]:8080:80", "0:81/tcp", "0:82/udp"]}}}"#;
     let plain = r#"{"backend": {"user": {}}}"#;
     let guest = guest(&format!(r#"{{"image": "./a.elf", "net": [{device}, {plain}]}}"#)).unwrap();
     assert_eq!(guest.name, "a");
@@ -173,6 +180,7 @@ fn defaults_are_filled_in() {
     assert_eq!((first.mtu, user.max_connections), (1500, 512));
     assert_eq!(user.publish[0].to_string(), "[::1]:8080:80");
     assert_eq!(user.publish[1].to_string(), "127.0.0.1:0:81");
+    assert_eq!(user.publish[2].to_string(), "127.0.0.1:0:82/udp");
     assert!(user.egress.is_empty(), "nothing leads out by default");
 }
 

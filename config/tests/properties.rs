@@ -55,10 +55,17 @@ fn publish() -> impl Strategy<Value = Publish> {
         any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))),
         any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
     ];
-    (address, any::<u16>(), 1..=u16::MAX).prop_map(|(address, port, guest_port)| Publish {
-        host: SocketAddr::new(address, port),
-        guest_port,
-    })
+    (address, any::<u16>(), 1..=u16::MAX, protocol()).prop_map(
+        |(address, port, guest_port, protocol)| Publish {
+            host: SocketAddr::new(address, port),
+            guest_port,
+            protocol,
+        },
+    )
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
 }
 
 fn subnet() -> impl Strategy<Value = Subnet> {
@@ -92,7 +99,7 @@ fn egress() -> impl Strategy<Value = EgressConfig> {
         any::<u8>().prop_map(|byte| format!("{byte}.0.0.0/8")),
     ];
     let range = (1..=u16::MAX).prop_flat_map(|first| (Just(first), first..=u16::MAX));
-    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let protocol = protocol();
     (to, vec(range, 1..4), protocol).prop_map(|(to, ports, protocol)| EgressConfig {
         to: to.parse().unwrap(),
         ports: Ports(ports),

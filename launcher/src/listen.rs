@@ -1,8 +1,8 @@
-//! Listening sockets for published ports.
+//! Sockets of published ports.
 
 use crate::devices::Place;
 use crate::error::LaunchError;
-use denali_config::Publish;
+use denali_config::{Protocol, Publish};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
@@ -14,55 +14,64 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Connections that may wait to be accepted; the host may cut it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// A listening, non-blocking socket at the host's address of `publish`, and its true address: where
-/// the port is 0, the host chooses one.
+/// A non-blocking socket at the host's address of `publish`, which listens if it is TCP's, and its true
+/// address: where the port is 0, the host chooses one.
 pub(crate) fn open(
     publish: &Publish,
     place: &Place<'_>,
 ) -> Result<(OwnedFd, SocketAddr), LaunchError> {
-    attempt(publish.host).map_err(|error| place.unavailable(explain(publish, error)))
+    attempt(publish.host, publish.protocol)
+        .map_err(|error| place.unavailable(explain(publish, error)))
 }
 
-fn attempt(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Errno> {
+fn attempt(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr), Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(family, SockType::Stream, flags, None)?;
-    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
+    let kind = match protocol {
+        Protocol::Tcp => SockType::Stream,
+        Protocol::Udp => SockType::Datagram,
+    };
+    let opened = socket(family, kind, flags, None)?;
+    if protocol == Protocol::Tcp {
+        // For UDP, this would let others take the port as well.
+        setsockopt(&opened, sockopt::ReuseAddr, &true)?;
+    }
     if address.is_ipv6() {
         // [::] is then every IPv6 address and no IPv4 one, which can be published beside it.
-        setsockopt(&listener, sockopt::Ipv6V6Only, &true)?;
+        setsockopt(&opened, sockopt::Ipv6V6Only, &true)?;
     }
-    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&listener, Backlog::new(BACKLOG)?)?;
+    bind(opened.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if protocol == Protocol::Tcp {
+        listen(&opened, Backlog::new(BACKLOG)?)?;
+    }
     let port = match address.port() {
-        0 => local_port(&listener)?,
+        0 => local_port(&opened)?,
         port => port,
     };
-    Ok((listener, SocketAddr::new(address.ip(), port)))
+    Ok((opened, SocketAddr::new(address.ip(), port)))
 }
 
-fn local_port(listener: &OwnedFd) -> Result<u16, Errno> {
-    let address: SockaddrStorage = getsockname(listener.as_raw_fd())?;
+fn local_port(socket: &OwnedFd) -> Result<u16, Errno> {
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let v4 = address.as_sockaddr_in().map(|v4| v4.port());
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.port())).ok_or(Errno::EAFNOSUPPORT)
 }
 
 fn explain(publish: &Publish, error: Errno) -> String {
     let (address, port) = (publish.host.ip(), publish.host.port());
+    let elsewhere = |port| Publish { host: SocketAddr::new(address, port), ..*publish };
     match error {
         Errno::EADDRINUSE => format!(
             "port {port} of {address} is in use; stop what listens there or choose another port, \
-             e.g. \"{}:{}\"",
-            SocketAddr::new(address, port.checked_add(1).unwrap_or(8080)),
-            publish.guest_port
+             e.g. \"{}\"",
+            elsewhere(port.checked_add(1).unwrap_or(8080))
         ),
         Errno::EACCES | Errno::EPERM => format!(
-            "this user may not listen on port {port}; choose one above 1023, e.g. \"{}:{}\"",
-            SocketAddr::new(address, 8080),
-            publish.guest_port
+            "this user may not listen on port {port}; choose one above 1023, e.g. \"{}\"",
+            elsewhere(8080)
         ),
         Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT => {
             format!("this host has no address {address}; choose one it has, e.g. 127.0.0.1")
@@ -75,7 +84,7 @@ fn explain(publish: &Publish, error: Errno) -> String {
 mod tests {
     use super::*;
     use denali_config::Document;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     fn document() -> Document {
         Document::parse(b"{}", "vm.json", "".into()).unwrap()
@@ -90,6 +99,22 @@ mod tests {
         let nothing_yet = listener.accept().unwrap_err();
         assert_eq!(nothing_yet.kind(), std::io::ErrorKind::WouldBlock);
         TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn a_port_for_datagrams_is_nobody_elses() {
+        let publish: Publish = "0:80/udp".parse().unwrap();
+        let document = document();
+        let place = Place::new(&document, "f".into());
+        let (socket, address) = open(&publish, &place).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"datagram", address).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(UdpSocket::from(socket.try_clone().unwrap()).recv(&mut buffer).unwrap(), 8);
+        let again = Publish { host: address, ..publish };
+        let error = open(&again, &place).unwrap_err().to_string();
+        let next = address.port() + 1;
+        assert!(error.contains("is in use; stop what listens there"), "{error}");
+        assert!(error.ends_with(&format!("\"127.0.0.1:{next}:80/udp\"")), "{error}");
     }
 
     #[test]

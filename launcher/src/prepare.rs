@@ -5,7 +5,7 @@ use crate::hypervisor::{Chosen, choose};
 use crate::image::SealedImage;
 use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, OutputSpec};
 use crate::{devices, image, sealed};
-use denali_config::{Document, Guest};
+use denali_config::{Document, Guest, Protocol};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::net::SocketAddr;
@@ -36,6 +36,8 @@ pub struct Published {
     pub device: usize,
     /// Port in the guest.
     pub guest_port: u16,
+    /// The protocol of both.
+    pub protocol: Protocol,
 }
 
 /// A guest whose every resource is open. Dropping it closes them all.

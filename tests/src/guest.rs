@@ -252,12 +252,13 @@ impl Drop for Guest {
     }
 }
 
-/// The addresses in lines like `denali: 127.0.0.1:40001 leads to port 80 of the guest`.
+/// The addresses in lines like `denali: 127.0.0.1:40001 leads to port 80 of the guest`, where `/udp` may
+/// be behind the address.
 fn published(said: &str) -> Vec<SocketAddr> {
     let lines = said.lines().filter_map(|line| line.strip_prefix("denali: "));
     lines
         .filter_map(|line| line.split_once(" leads to port "))
-        .filter_map(|(address, _)| address.parse().ok())
+        .filter_map(|(address, _)| address.trim_end_matches("/udp").parse().ok())
         .collect()
 }
 

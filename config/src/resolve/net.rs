@@ -4,8 +4,8 @@ use super::limit::{self, Limit};
 use super::names::Names;
 use super::socket_path;
 use crate::error::{FieldError, quoted};
-use crate::values::{Destination, MacAddress, Ports, Publish, Subnet};
-use crate::written::{EgressConfig, NetBackendConfig, NetConfig, Protocol, UserBackendConfig};
+use crate::values::{Destination, MacAddress, Ports, Protocol, Publish, Subnet};
+use crate::written::{EgressConfig, NetBackendConfig, NetConfig, UserBackendConfig};
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -234,7 +234,7 @@ fn ranged(value: u64, least: u16, most: u16) -> Result<u16, String> {
 #[derive(Default)]
 struct Unique {
     macs: HashSet<[u8; 6]>,
-    ports: HashSet<SocketAddr>,
+    ports: HashSet<(Protocol, SocketAddr)>,
     taps: HashSet<String>,
 }
 
@@ -252,7 +252,7 @@ impl Unique {
             NetBackend::User(user) => {
                 let fixed = user.publish.iter().enumerate().filter(|(_, p)| p.host.port() != 0);
                 for (number, publish) in fixed {
-                    if !self.ports.insert(publish.host) {
+                    if !self.ports.insert((publish.protocol, publish.host)) {
                         let field = format!("backend.user.publish[{number}]");
                         return taken(&field, &publish.host);
                     }

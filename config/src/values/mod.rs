@@ -1,15 +1,17 @@
 //! Values that a configuration writes as text: memory sizes, addresses, published ports.
 
 mod egress;
+mod publish;
 #[cfg(feature = "schema")]
 mod schema;
 
 pub use egress::{Destination, Ports, Resolver};
+pub use publish::{Protocol, Publish};
 
 use crate::error::quoted;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// Units of memory sizes, largest first.
@@ -206,50 +208,6 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// A port of the host that leads into the guest: `"127.0.0.1:8080:80"`, `"8080:80"`,
-/// `"[::1]:8080:80"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Publish {
-    /// Where the host listens; port 0 takes any free port.
-    pub host: SocketAddr,
-    /// Port in the guest, not 0.
-    pub guest_port: u16,
-}
-
-impl FromStr for Publish {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "{} is not HOST:PORT:GUEST_PORT; write e.g. \"127.0.0.1:8080:80\"",
-                quoted(text)
-            )
-        };
-        let (host, guest_port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let (address, host_port) = match host.rsplit_once(':') {
-            Some((address, port)) => (address, port),
-            None => ("127.0.0.1", host),
-        };
-        let address: IpAddr =
-            match address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-                Some(v6) => IpAddr::V6(v6.parse().map_err(|_| wrong())?),
-                None => IpAddr::V4(address.parse().map_err(|_| wrong())?),
-            };
-        let host_port = number::<u16>(host_port).ok_or_else(wrong)?;
-        match number::<u16>(guest_port).ok_or_else(wrong)? {
-            0 => Err(format!("{} leads to port 0, which no guest can have", quoted(text))),
-            guest_port => Ok(Self { host: SocketAddr::new(address, host_port), guest_port }),
-        }
-    }
-}
-
-impl fmt::Display for Publish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.guest_port)
-    }
-}
-
 /// A decimal number of digits alone: no sign, no blanks.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -290,4 +248,3 @@ pub(crate) use as_text;
 as_text!(MacAddress, "a MAC address such as \"02:00:00:00:00:01\"");
 as_text!(Address, "an IPv4 address such as \"10.0.2.2\"");
 as_text!(Subnet, "an address such as \"10.0.2.15/24\"");
-as_text!(Publish, "a text such as \"127.0.0.1:8080:80\"");

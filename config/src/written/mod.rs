@@ -10,9 +10,7 @@ pub use block::{BlockBackendConfig, BlockConfig, FileBackendConfig, FileIo};
 pub use console::{ConsoleBackendConfig, ConsoleConfig, ConsoleFilesConfig};
 pub use entropy::EntropyConfig;
 pub use limit::{BandwidthConfig, LimitConfig, OperationsConfig};
-pub use net::{
-    EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, Protocol, UserBackendConfig,
-};
+pub use net::{EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, UserBackendConfig};
 
 use crate::values::MemorySize;
 use serde::{Deserialize, Serialize};

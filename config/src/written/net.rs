@@ -1,7 +1,7 @@
 //! Network devices as they are written in JSON.
 
 use super::limit::LimitConfig;
-use crate::values::{Address, Destination, MacAddress, Ports, Publish, Resolver, Subnet};
+use crate::values::{Address, Destination, MacAddress, Ports, Protocol, Publish, Resolver, Subnet};
 use serde::{Deserialize, Serialize};
 
 /// A network device, as the configuration file describes it.
@@ -69,7 +69,7 @@ pub enum NetBackendConfig {
 #[serde(deny_unknown_fields)]
 pub struct UserBackendConfig {
     /// Ports of the host that lead into the guest: `HOST_IP:HOST_PORT:GUEST_PORT`, or
-    /// `HOST_PORT:GUEST_PORT` for 127.0.0.1. Host port 0 takes any free port.
+    /// `HOST_PORT:GUEST_PORT` for 127.0.0.1. Host port 0 takes any free port. For UDP, `/udp` follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub publish: Vec<Publish>,
@@ -100,18 +100,6 @@ pub struct EgressConfig {
     /// TCP or UDP.
     #[serde(default)]
     pub protocol: Protocol,
-}
-
-/// A transport protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 fn mtu_default() -> u64 {

@@ -5,8 +5,8 @@ use super::channels::Channels;
 use crate::error::LaunchError;
 use crate::listen;
 use crate::prepare::{Opened, Published};
-use crate::spec::{NetBackendSpec, NetSpec, PublishSpec, UserSpec};
-use denali_config::{Net, NetBackend, Publish};
+use crate::spec::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
+use denali_config::{Net, NetBackend, Protocol, Publish};
 use denali_vhost_user::{CONNECT_PATIENCE, connect};
 use denali_wire::{SeqpacketSocket, Tap};
 
@@ -70,10 +70,15 @@ fn open_ports<'a>(
     let mut publish = Vec::with_capacity(ports.len());
     for (index, port) in ports.iter().enumerate() {
         let place = place(&format!(".user.publish[{index}]"));
-        let (listener, host) = listen::open(port, &place)?;
-        opened.published(Published { host, device, guest_port: port.guest_port });
-        let listener = opened.keep(listener);
-        publish.push(PublishSpec { listener, guest_port: port.guest_port });
+        let (socket, host) = listen::open(port, &place)?;
+        let Publish { guest_port, protocol, .. } = *port;
+        opened.published(Published { host, device, guest_port, protocol });
+        let socket = opened.keep(socket);
+        let socket = match protocol {
+            Protocol::Tcp => PublishedSocket::Tcp(socket),
+            Protocol::Udp => PublishedSocket::Udp(socket),
+        };
+        publish.push(PublishSpec { socket, guest_port });
     }
     Ok(publish)
 }

@@ -8,7 +8,7 @@ mod net;
 pub use block::{BlockBackendSpec, BlockSpec, IoSpec};
 pub use console::{ConsoleBackendSpec, ConsoleSpec, EntropySpec};
 pub use limit::{BucketSpec, LimitSpec};
-pub use net::{NetBackendSpec, NetSpec, PublishSpec, UserSpec};
+pub use net::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;

@@ -72,8 +72,18 @@ pub struct UserSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishSpec {
-    /// Listening, non-blocking TCP socket.
-    pub listener: RawFd,
+    /// The host's socket.
+    pub socket: PublishedSocket,
     /// Port in the guest.
     pub guest_port: u16,
+}
+
+/// A socket to which clients come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum PublishedSocket {
+    /// A listening, non-blocking TCP socket.
+    Tcp(RawFd),
+    /// A bound, non-blocking UDP socket.
+    Udp(RawFd),
 }

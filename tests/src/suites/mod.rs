@@ -14,6 +14,7 @@ mod hostile_net;
 mod image;
 mod memory;
 mod neighbours;
+mod publish_udp;
 mod refusals;
 mod sandbox;
 mod signals;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Suite> {
         web::suite(),
         hostile_net::suite(),
         egress::suite(),
+        publish_udp::suite(),
         neighbours::suite(),
         sandbox::suite(),
         tap::suite(),

@@ -18,7 +18,9 @@ use denali_devices::virtio::VirtioDevice;
 use denali_devices::{Bus, Interrupt};
 use denali_hypervisor::GuestRam;
 use denali_interrupts::{Batcher, Line};
-use denali_launcher::spec::{BlockBackendSpec, IoSpec, MachineSpec, NetBackendSpec, NetSpec};
+use denali_launcher::spec::{
+    BlockBackendSpec, IoSpec, MachineSpec, NetBackendSpec, NetSpec, PublishSpec, PublishedSocket,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -69,7 +71,11 @@ pub(crate) fn needs(spec: &MachineSpec) -> Needs {
     let mut needs = Needs::default();
     for net in &spec.net {
         match &net.backend {
-            NetBackendSpec::User(user) => needs.broker |= user.broker.is_some(),
+            NetBackendSpec::User(user) => {
+                let is_udp = |port: &PublishSpec| matches!(port.socket, PublishedSocket::Udp(_));
+                needs.datagrams |= user.publish.iter().any(is_udp);
+                needs.broker |= user.broker.is_some();
+            }
             NetBackendSpec::Tap { .. } | NetBackendSpec::Socket { .. } => needs.wire = true,
             NetBackendSpec::VhostUser { .. } => needs.vhost_user = true,
         }

@@ -12,12 +12,11 @@ use denali_devices::net::{
 };
 use denali_devices::virtio::VirtioDevice;
 use denali_hypervisor::GuestRam;
-use denali_launcher::spec::{NetBackendSpec, NetSpec, UserSpec};
+use denali_launcher::spec::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
 use denali_usernet::{Config, Gateway};
 use denali_vhost_user::Profile;
 use denali_wire::{SeqpacketSocket, Tap};
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 
 /// Makes the network card that `spec` describes, woken through `events`.
@@ -65,11 +64,17 @@ fn create_user(
     config.mtu = spec.mtu;
     config.max_connections = user.max_connections;
     config.resolves = user.resolves;
-    let listeners = user
-        .publish
-        .iter()
-        .map(|publish| (TcpListener::from(inherited(publish.listener)), publish.guest_port));
-    let mut gateway = Gateway::new(config, listeners.collect())?;
+    let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+    for PublishSpec { socket, guest_port } in &user.publish {
+        match *socket {
+            PublishedSocket::Tcp(fd) => listeners.push((inherited(fd).into(), *guest_port)),
+            PublishedSocket::Udp(fd) => sockets.push((inherited(fd).into(), *guest_port)),
+        }
+    }
+    let mut gateway = Gateway::new(config, listeners)?;
+    for (socket, guest_port) in sockets {
+        gateway.publish_datagrams(socket, guest_port)?;
+    }
     if let Some(broker) = user.broker {
         gateway.set_opener(Box::new(Egress::new(inherited(broker))))?;
     }

@@ -10,6 +10,7 @@ pub(super) fn needed(needs: &Needs) -> impl Iterator<Item = Allowed> {
     let sometimes = [
         (needs.disk, DISK),
         (needs.uring, URING),
+        (needs.datagrams, DATAGRAMS),
         (needs.wire, WIRE),
         (needs.vhost_user, VHOST_USER),
         (needs.broker, BROKER),
@@ -65,6 +66,13 @@ const URING: &[Allowed] = &[
     (libc::SYS_timerfd_settime, "completed requests collected together"),
 ];
 
+/// A published port for datagrams.
+#[rustfmt::skip]
+const DATAGRAMS: &[Allowed] = &[
+    (libc::SYS_recvmsg, "datagrams of whoever writes"),
+    (libc::SYS_sendmsg, "answers, from the address that was written to"),
+];
+
 /// A tap or a seqpacket socket.
 #[rustfmt::skip]
 const WIRE: &[Allowed] = &[
@@ -92,7 +100,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice_for_one_reason() {
-        for list in [ALWAYS, DISK, URING, WIRE, VHOST_USER, BROKER] {
+        for list in [ALWAYS, DISK, URING, DATAGRAMS, WIRE, VHOST_USER, BROKER] {
             let mut calls: Vec<_> = list.iter().map(|(call, _)| call).collect();
             calls.sort_unstable();
             assert!(calls.windows(2).all(|pair| pair[0] != pair[1]));

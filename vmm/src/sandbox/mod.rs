@@ -22,6 +22,8 @@ pub(crate) struct Needs {
     pub(crate) disk: bool,
     /// A file as a disk, by io_uring.
     pub(crate) uring: bool,
+    /// A published port for datagrams.
+    pub(crate) datagrams: bool,
     /// A tap, or a seqpacket socket.
     pub(crate) wire: bool,
     /// A vhost-user back end.
@@ -126,6 +128,7 @@ mod tests {
             tracee: Some(4_000_000),
             disk: true,
             uring: true,
+            datagrams: true,
             wire: true,
             vhost_user: true,
             broker: true,

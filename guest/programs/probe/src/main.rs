@@ -39,6 +39,7 @@
 //! | `entropy-device N` | reads N bytes of the entropy device, and reseeds from it | 0 |
 //! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
 //! | `egress WORD...` | connects, sends and asks as the words say (see `egress::run`) | 0 |
+//! | `udp-echo PORT` | prints `ready`; sends datagrams to the UDP port back (see `datagrams::echo`) | 0, when asked to stop |
 //! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
@@ -49,6 +50,7 @@
 extern crate alloc;
 
 mod crashes;
+mod datagrams;
 mod devices;
 mod egress;
 mod exercise;
@@ -110,6 +112,7 @@ fn start() -> u8 {
         "entropy-device" => ilwaco::block_on(devices::entropy_device(number(rest))),
         "wait-stop" => time::wait_stop(),
         "egress" => egress::run(rest),
+        "udp-echo" => datagrams::echo(number(rest) as u16),
         "wake" => wake::serve(number(rest) as u16),
         "spin" => time::spin(),
         _ => {
