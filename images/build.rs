@@ -16,7 +16,7 @@ use std::process::{Command, exit};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Packages of the guest images.
-const GUESTS: [&str; 5] = ["hello", "web", "iperf", "disk", "probe"];
+const GUESTS: [&str; 6] = ["hello", "web", "iperf", "game", "disk", "probe"];
 
 /// Compiler flags of guest images: freestanding, not relocated, with frames for backtraces.
 const GUEST_FLAGS: &str = "--cfg guest_image -Crelocation-model=static -Cforce-frame-pointers=yes";

@@ -66,7 +66,7 @@ fn images_that_cannot_be_opened() {
             ("./missing.elf", "denali: ./missing.elf: there is no such file"),
             ("empty.elf", "denali: empty.elf: is empty"),
             ("./", "denali: ./: is a folder, not an image file"),
-            ("helo", "\"helo\" is no built-in image; there are hello, iperf, web;"),
+            ("helo", "\"helo\" is no built-in image; there are game, hello, iperf, web;"),
         ] {
             assert_refused(&[command, target], BAD_IMAGE, message);
         }

@@ -16,6 +16,11 @@ pub struct BuiltIn {
 /// Every built-in image, by name.
 pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
+        name: "game",
+        summary: "a game server on UDP port 27910; needs a network device",
+        bytes: include_bytes!(env!("DENALI_GAME")),
+    },
+    BuiltIn {
         name: "hello",
         summary: "greets on its console and ends",
         bytes: include_bytes!(env!("DENALI_HELLO")),

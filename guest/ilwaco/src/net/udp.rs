@@ -31,7 +31,16 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::NoDevice`], [`Error::BadPort`] if it is 0, [`Error::OutOfMemory`].
     pub fn bind(port: u16) -> Result<Self, Error> {
-        stack::with(|stack| Self::add(stack, port))?
+        Self::bind_with_room(port, DATAGRAMS, BYTES)
+    }
+
+    /// Takes a port of this guest, for which up to `datagrams` of together `bytes` bytes wait in each
+    /// direction; those that come when there is no room are lost.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub fn bind_with_room(port: u16, datagrams: usize, bytes: usize) -> Result<Self, Error> {
+        stack::with(|stack| Self::add(stack, port, datagrams, bytes))?
     }
 
     /// Takes a port that nobody uses, chosen at random, to talk to others from.
@@ -42,16 +51,16 @@ impl UdpSocket {
         stack::with(|stack| {
             let random = || EPHEMERAL | entropy::next_u64() as u16;
             let free = (0..ATTEMPTS).map(|_| random()).find(|&port| !is_taken(stack, port));
-            Self::add(stack, free.ok_or(Error::OutOfMemory)?)
+            Self::add(stack, free.ok_or(Error::OutOfMemory)?, DATAGRAMS, BYTES)
         })?
     }
 
-    fn add(stack: &mut Stack, port: u16) -> Result<Self, Error> {
-        if !memory::has_room(RESERVE + 2 * BYTES) {
+    fn add(stack: &mut Stack, port: u16, datagrams: usize, bytes: usize) -> Result<Self, Error> {
+        if !memory::has_room(RESERVE.saturating_add(bytes.saturating_mul(2))) {
             return Err(Error::OutOfMemory);
         }
         let buffer = || {
-            PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; DATAGRAMS], alloc::vec![0; BYTES])
+            PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; datagrams], alloc::vec![0; bytes])
         };
         let mut socket = Socket::new(buffer(), buffer());
         socket.bind(port).map_err(|_| Error::BadPort)?;
@@ -82,10 +91,11 @@ impl UdpSocket {
     /// Sends a datagram, when there is room for it.
     ///
     /// # Errors
-    /// [`Error::BadDatagram`] if it is larger than 16 KiB or cannot be sent to `remote`.
+    /// [`Error::BadDatagram`] if it is larger than all room there is, 16 KiB by default, or cannot be sent to
+    /// `remote`.
     pub async fn send_to(&self, bytes: &[u8], remote: impl Into<IpEndpoint>) -> Result<(), Error> {
         let remote = remote.into();
-        if bytes.len() > BYTES {
+        if bytes.len() > self.with(|socket| socket.payload_send_capacity()) {
             return Err(Error::BadDatagram);
         }
         poll_fn(|context| {
