@@ -39,7 +39,7 @@ impl Pending {
         // Only the first of a batch pays for a clock. The time is read before the line is raised, so
         // that a collector which sees the line collects at a later time.
         let time = (!self.is_raised()).then(now);
-        let before = self.lines.fetch_or(set, Ordering::Release);
+        let before = self.lines.fetch_or(set, Ordering::AcqRel);
         if let (0, Some(time)) = (before, time) {
             self.since.store(time, Ordering::Relaxed);
         }
@@ -65,8 +65,10 @@ impl Pending {
         if !self.is_raised() {
             return None;
         }
-        let lines = self.lines.swap(0, Ordering::Acquire);
+        // Before the set is empty, so that nobody has written the next batch's time. The exchange and the
+        // raise of the next batch's first line keep that order between threads.
         let since = self.since.load(Ordering::Relaxed);
+        let lines = self.lines.swap(0, Ordering::AcqRel);
         let now = now();
         // A time of an earlier batch was read before that batch was collected.
         let held = (since > collector.last).then(|| now.saturating_sub(since));
