@@ -104,6 +104,7 @@ pub(crate) fn panic_message(info: &core::panic::PanicInfo<'_>) {
 #[cfg(guest_image)]
 fn ring(bytes: &[u8]) {
     use core::sync::atomic::Ordering;
+    let _held = crate::preemption::hold();
     let registers = crate::registers::virtual_registers();
     registers.console_addr.store(bytes.as_ptr() as u64, Ordering::Relaxed);
     registers.console_len.store(bytes.len() as u64, Ordering::Relaxed);

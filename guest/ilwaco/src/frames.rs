@@ -2,13 +2,25 @@
 //!
 //! The frame the monitor pushed holds the general registers; the vector registers still belong to
 //! the interrupted code, so they are saved around the handler with XSAVE, all that the processor
-//! has enabled.
+//! has enabled. The handler finds them as a program does at its start.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use denali_abi::frame::{Frame, GPR_RSP, RESUME_DISTANCE};
 
 /// Bytes of the XSAVE area; 0 = not known yet.
 static XSAVE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// What XRSTOR takes for registers as they are at the start: no component is there, so that each gets its initial
+/// state, and MXCSR, which is always there.
+#[repr(C, align(64))]
+struct InitialState([u64; 72]);
+
+static INITIAL_STATE: InitialState = InitialState({
+    const MXCSR_WORD: usize = 24 / 8;
+    let mut area = [0; 72];
+    area[MXCSR_WORD] = 0x1f80;
+    area
+});
 
 /// Address of the entry that calls the fault handler.
 pub(crate) fn fault_entry() -> u64 {
@@ -88,6 +100,7 @@ mod entries {
             "mov eax, -1",
             "mov edx, -1",
             "xsave64 [rsp]",
+            "xrstor64 [rip + {initial}]",
             "mov r13, rsp",
             "mov rdi, rbx",
             "call r12",
@@ -115,6 +128,7 @@ mod entries {
             "popfq",
             "ret 128",
             bytes = sym super::XSAVE_BYTES,
+            initial = sym super::INITIAL_STATE,
         )
     }
 }
@@ -135,12 +149,16 @@ mod tests {
     fn an_entry_resumes_exactly_where_it_interrupted() {
         assert!(prepare());
         fn look(frame: &mut Frame) {
+            let mut control = 0_u32;
+            // SAFETY: stores a register in memory of this function.
+            unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack)) };
+            assert_eq!(control, 0x1f80, "the handler computes as usual");
             SEEN.set(frame.vector);
             frame.gpr[3] = 77; // RDX
         }
         // SAFETY: the handler only looks at and changes the frame.
         unsafe { crate::faults::set_handler(look) }.unwrap();
-        let (changed, kept, red_zone): (u64, u64, u64);
+        let (changed, kept, red_zone, control): (u64, u64, u64, u64);
         let vector: f64;
         // SAFETY: the code below leaves the stack as it was, and declares what it changes; it
         // switches to a frame of its own making under RSP, beyond the red zone it uses.
@@ -148,6 +166,9 @@ mod tests {
             asm!(
                 "push rbx",
                 "mov rbx, 1234",
+                "push 0x7f80",
+                "ldmxcsr [rsp]",
+                "pop rax",
                 "mov qword ptr [rsp - 8], 4321",
                 "mov rax, rsp",
                 "lea rdi, [rsp - 128 - 16 - 176]",
@@ -169,15 +190,21 @@ mod tests {
                 "2:",
                 "mov rcx, rbx",
                 "mov rsi, [rsp - 8]",
+                "push 0",
+                "stmxcsr [rsp]",
+                "pop rax",
+                "push 0x1f80",
+                "ldmxcsr [rsp]",
+                "pop rbx",
                 "pop rbx",
                 inout("r10") fault_entry() => _,
                 out("rdx") changed, out("rcx") kept, out("rsi") red_zone,
                 inout("xmm7") 2.5_f64 => vector,
-                out("rax") _, out("rdi") _, out("r8") _, out("r9") _, out("r11") _,
+                out("rax") control, out("rdi") _, out("r8") _, out("r9") _, out("r11") _,
             );
         }
         assert_eq!(SEEN.get(), 14);
         assert_eq!((changed, kept, red_zone), (77, 1234, 4321));
-        assert_eq!(vector.to_bits(), 2.5_f64.to_bits());
+        assert_eq!((vector.to_bits(), control), (2.5_f64.to_bits(), 0x7f80));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::clock::{Instant, time_stamp};
 use crate::registers::virtual_registers;
-use crate::{console, exit, ports, stop, time};
+use crate::{console, exit, ports, stop, time, virtio};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use denali_abi::doorbell;
@@ -48,6 +48,23 @@ pub(crate) enum Part {
 
 const PARTS: usize = Part::Entropy as usize + 1;
 
+/// What threads do at each turn. Programs without them do not contain it.
+pub(crate) trait Threads {
+    /// Whether one has something to do.
+    fn are_ready(&self) -> bool;
+    /// Runs one until it waits, its time is over, something is pending, or `nearest`, a timer, is due.
+    fn run(&self, nearest: Option<Instant>);
+}
+
+vcpu_local! {
+    static THREADS: Cell<Option<&'static dyn Threads>> = Cell::new(None);
+}
+
+/// Has threads run when no task is ready.
+pub(crate) fn set_threads(threads: &'static dyn Threads) {
+    THREADS.with(|cell| cell.set(Some(threads)));
+}
+
 vcpu_local! {
     static DEVICES: Cell<[Option<&'static dyn Device>; PARTS]> = Cell::new([None; PARTS]);
 }
@@ -91,7 +108,7 @@ pub(crate) fn before_tasks() {
     time::fire(now);
 }
 
-/// Sends what is to be sent and, if nobody is ready, idles.
+/// Sends what is to be sent and, if no task is ready, has a thread run, or idles.
 pub(crate) fn after_tasks(tasks_ready: bool) {
     let now = Instant::now();
     let more = network().is_some_and(|network| network.send(now));
@@ -106,7 +123,15 @@ pub(crate) fn after_tasks(tasks_ready: bool) {
     let protocol = network().and_then(|network| network.deadline(now));
     let deadline = [timer, protocol].into_iter().flatten().min();
     console::flush();
-    idle(deadline);
+    match THREADS.with(Cell::get) {
+        Some(threads) if threads.are_ready() => {
+            if virtio::take_given() {
+                ports::out32(doorbell::FLUSH, 0);
+            }
+            threads.run(deadline);
+        }
+        _ => idle(deadline),
+    }
 }
 
 /// Sends what is still to be sent, once the program is done.
@@ -124,6 +149,7 @@ pub(crate) fn at_end() {
 fn idle(deadline: Option<Instant>) {
     let ns = deadline.map_or(NO_DEADLINE, Instant::as_ns);
     virtual_registers().idle_deadline_ns.store(ns, Ordering::Relaxed);
+    virtio::take_given();
     ports::out32(doorbell::IDLE, 0);
     TURN_BEGAN.with(|began| began.set(time_stamp()));
 }

@@ -2,7 +2,7 @@
 //!
 //! A guest is one program in one address space, at user privilege, without a kernel beneath it. This
 //! crate is what it stands on: entry and exit, memory, console, clock, entropy, faults and upcalls,
-//! an async executor whose idle loop is the monitor's idle-with-timeout, and TCP/IP over a virtio
+//! an async executor whose idle loop is the monitor's idle-with-timeout, threads, and TCP/IP over a virtio
 //! network card. `docs/guests.md` shows how to write a guest.
 //!
 //! ```ignore
@@ -37,6 +37,7 @@ pub mod registers;
 pub mod stop;
 pub mod store;
 pub mod task;
+pub mod thread;
 pub mod time;
 pub mod upcalls;
 mod virtio;
@@ -45,6 +46,7 @@ mod chacha;
 mod frames;
 mod idle;
 mod ports;
+mod preemption;
 mod waiters;
 
 #[cfg(guest_image)]

@@ -4,6 +4,7 @@
 //! heap (talc) grows in small steps from the lowest free address, and large buffers which may never
 //! be used come from the other end of RAM, where they cost nothing until they are written.
 
+use crate::preemption::{self, Hold};
 use crate::registers::boot_information;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
@@ -26,19 +27,20 @@ const RESERVE: usize = 96 * 1024;
 /// Bytes up to which an allocation is small.
 const SMALL: usize = 2048;
 
-/// The lock of a heap that one vCPU uses: it only detects use from inside a handler.
+/// The lock of a heap that one vCPU uses: it keeps threads from being preempted, and detects use from inside a
+/// handler.
 struct VcpuLock {
-    taken: Cell<bool>,
+    taken: Cell<Option<Hold>>,
 }
 
-// SAFETY: a guest has one vCPU, so nothing else runs between the test and the change of `taken`;
-// a fault or upcall handler that allocates meanwhile finds it taken and panics.
+// SAFETY: a guest has one vCPU, and a thread is not preempted between the test and the change of `taken`, nor
+// until it unlocks; a fault or upcall handler that allocates meanwhile finds it taken and panics.
 unsafe impl Sync for VcpuLock {}
 
 // SAFETY: `lock` never returns while the lock is held (it panics), so holders exclude each other.
 unsafe impl RawMutex for VcpuLock {
     #[allow(clippy::declare_interior_mutable_const, reason = "the trait asks for it")]
-    const INIT: Self = Self { taken: Cell::new(false) };
+    const INIT: Self = Self { taken: Cell::new(None) };
     type GuardMarker = GuardNoSend;
 
     fn lock(&self) {
@@ -46,11 +48,13 @@ unsafe impl RawMutex for VcpuLock {
     }
 
     fn try_lock(&self) -> bool {
-        !self.taken.replace(true)
+        // If it was taken, the hold that was there is dropped and this one is in its place.
+        self.taken.replace(Some(preemption::hold())).is_none()
     }
 
     unsafe fn unlock(&self) {
-        self.taken.set(false);
+        // A preemption that is owed happens here, when the heap is free.
+        drop(self.taken.take());
     }
 }
 

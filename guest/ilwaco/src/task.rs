@@ -1,7 +1,7 @@
 //! Tasks: an executor for one vCPU. A waker is a task's number, so waking costs a few stores and no
 //! atomic operation.
 
-use crate::idle;
+use crate::{idle, preemption};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -43,7 +43,11 @@ fn raw_waker(pointer: *const ()) -> RawWaker {
 }
 
 fn wake(pointer: *const ()) {
-    EXECUTOR.with(|executor| executor.borrow_mut().wake(TaskId::from_pointer(pointer)));
+    EXECUTOR.with(|executor| {
+        executor.borrow_mut().wake(TaskId::from_pointer(pointer));
+        // A thread that wakes a task gives way to it.
+        preemption::request();
+    });
 }
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -133,7 +137,12 @@ impl Executor {
 }
 
 /// Runs a future beside all others until it is done.
+///
+/// # Panics
+/// In a thread: the future need not be one that may move there.
+#[track_caller]
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    preemption::assert_task("tasks");
     let task: Task = Box::pin(future);
     EXECUTOR.with(|executor| executor.borrow_mut().add(task));
 }

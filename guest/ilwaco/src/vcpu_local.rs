@@ -1,6 +1,7 @@
 //! Global state of a guest, which has one vCPU and therefore needs no locks.
 
-/// Declares a static that belongs to the guest's one vCPU; access it with `NAME.with(|value| …)`.
+/// Declares a static that belongs to the guest's one vCPU; access it with `NAME.with(|value| …)`, during which
+/// no thread is preempted.
 ///
 /// On the host, where tests run on several threads, each thread has its own.
 macro_rules! vcpu_local {
@@ -21,9 +22,10 @@ macro_rules! vcpu_local {
 #[cfg(guest_image)]
 pub(crate) struct VcpuLocal<T>(T);
 
-// SAFETY: a guest has exactly one vCPU, so there is never a second thread. The only code that
-// interrupts other code are fault and upcall handlers, whose installers are `unsafe` functions that
-// forbid handlers to call into this crate but for what is named there.
+// SAFETY: a guest has exactly one vCPU, and its threads are not preempted while they have access, so there is
+// never a second access at the same time. The only other code that interrupts are fault and upcall
+// handlers, whose installers are `unsafe` functions that forbid handlers to call into this crate but for
+// what is named there.
 #[cfg(guest_image)]
 unsafe impl<T> Sync for VcpuLocal<T> {}
 
@@ -35,7 +37,9 @@ impl<T> VcpuLocal<T> {
     }
 
     /// Gives access to the value.
-    pub(crate) fn with<R>(&'static self, use_it: impl FnOnce(&'static T) -> R) -> R {
+    #[inline]
+    pub(crate) fn with<R>(&'static self, use_it: impl FnOnce(&T) -> R) -> R {
+        let _held = crate::preemption::hold();
         use_it(&self.0)
     }
 }

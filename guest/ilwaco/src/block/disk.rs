@@ -3,6 +3,7 @@
 use super::requests::Requests;
 use super::{Buffer, Error, SECTOR};
 use crate::idle;
+use crate::preemption;
 use crate::virtio::request_queue::{Data, ENTRIES, HEADER, Memory, RequestQueue};
 use crate::virtio::{RegisterFile, start};
 use alloc::boxed::Box;
@@ -113,6 +114,7 @@ impl idle::Device for Turn {
 
 /// The device with this number, started if it is not.
 pub(super) fn open(number: u32) -> Result<&'static Disk, Error> {
+    preemption::assert_task("block devices");
     let known = |disks: &RefCell<Vec<&'static Disk>>| {
         disks.borrow().iter().copied().find(|disk| disk.number == number)
     };

@@ -1,6 +1,7 @@
 //! Console devices: input from the terminal, a file or a socket of the host, and output in bulk.
 
 use crate::idle;
+use crate::preemption;
 use crate::registers;
 use crate::virtio::console::ConsoleDevice;
 use crate::waiters::Waiters;
@@ -99,6 +100,7 @@ impl Console {
     }
 
     fn of(entry: Option<&DeviceEntry>) -> Result<Self, NoDevice> {
+        preemption::assert_task("console devices");
         let number = entry.ok_or(NoDevice)?.number;
         let known = CONSOLES
             .with(|all| all.borrow().iter().copied().find(|console| console.number == number));

@@ -3,7 +3,7 @@
 use crate::virtio::queue::{ENTRIES, Layout, Queue, Rings};
 use crate::virtio::{RegisterFile, start};
 use crate::waiters::Waiters;
-use crate::{idle, memory, registers};
+use crate::{idle, memory, registers, virtio};
 use alloc::boxed::Box;
 use core::cell::RefCell;
 use core::fmt;
@@ -87,6 +87,7 @@ impl Device {
         if !self.asked {
             self.asked = true;
             self.queue.give_to_write(0);
+            virtio::note_given();
         }
         None
     }

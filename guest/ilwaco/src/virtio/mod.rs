@@ -10,7 +10,22 @@ pub(crate) mod request_queue;
 pub(crate) mod start;
 
 use crate::ports;
+use core::cell::Cell;
 use denali_abi::doorbell::{DEVICE_REGISTERS, DEVICE_STRIDE};
+
+vcpu_local! {
+    static GIVEN: Cell<bool> = Cell::new(false);
+}
+
+/// Notes that a queue has something for its device to do.
+pub(crate) fn note_given() {
+    GIVEN.with(|given| given.set(true));
+}
+
+/// Whether queues were given something to do since this was last asked.
+pub(crate) fn take_given() -> bool {
+    GIVEN.with(|given| given.replace(false))
+}
 
 /// The register file of one device. Every access costs an exit.
 #[derive(Clone, Copy, Debug)]

@@ -167,6 +167,7 @@ impl Queue {
     /// Gives the device the first `len` bytes of buffer `id` to read.
     pub(crate) fn give_to_read(&mut self, id: u16, len: usize) {
         self.give(id, len, 0);
+        super::note_given();
     }
 
     /// Gives the device buffer `id` to write.

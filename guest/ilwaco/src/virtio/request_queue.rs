@@ -181,6 +181,7 @@ impl RequestQueue {
         ring.ring[usize::from(self.available) % self.entries].store(head, Ordering::Relaxed);
         self.available = self.available.wrapping_add(1);
         ring.index.store(self.available, Ordering::Release);
+        super::note_given();
     }
 
     /// Fills the descriptors of a request from `first` on; returns how many those are.

@@ -40,6 +40,7 @@
 //! | `wait-stop` | prints `ready`, idles until asked to stop | 3 |
 //! | `egress WORD...` | connects, sends and asks as the words say (see `egress::run`) | 0 |
 //! | `udp-echo PORT` | prints `ready`; sends datagrams to the UDP port back (see `datagrams::echo`) | 0, when asked to stop |
+//! | `threads WHAT N` | starts threads that do WHAT (see `threads::run`) | 0; `panic` 101; `overflow` crash |
 //! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
@@ -59,6 +60,7 @@ mod instructions;
 mod memory;
 mod resume;
 mod state;
+mod threads;
 mod time;
 mod wake;
 
@@ -113,6 +115,10 @@ fn start() -> u8 {
         "wait-stop" => time::wait_stop(),
         "egress" => egress::run(rest),
         "udp-echo" => datagrams::echo(number(rest) as u16),
+        "threads" => {
+            let (what, count) = rest.split_once(' ').unwrap_or((rest, ""));
+            threads::run(what, number(count))
+        }
         "wake" => wake::serve(number(rest) as u16),
         "spin" => time::spin(),
         _ => {
