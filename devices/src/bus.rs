@@ -15,7 +15,7 @@ pub struct Bus<M: GuestMemory> {
 pub struct Service {
     /// At least one interrupt was raised.
     pub raised: bool,
-    /// A device stopped at its budget: call again before sleeping.
+    /// A device stopped at its budget, or was to bring one thing only: call again before sleeping.
     pub more: bool,
 }
 
@@ -58,6 +58,14 @@ impl<M: GuestMemory> Bus<M> {
         }
         self.devices.push(Transport::new(device, interrupt));
         Ok(number)
+    }
+
+    /// Turns batching off, or on again, for all devices that are attached: each sweep brings the guest at
+    /// most one frame, completed request or buffer of input from each device, and says that there is more.
+    pub fn deliver_singly(&mut self, singly: bool) {
+        for device in &mut self.devices {
+            device.deliver_singly(singly);
+        }
     }
 
     /// Reads `width` bytes (1, 2 or 4) at `offset` of a device's register file; 0 where nothing is.

@@ -53,6 +53,8 @@ pub struct BlockDevice<B: BlockBackend> {
     backend: B,
     limiter: RateLimiter,
     processor: Processor,
+    /// Completed requests are returned one at a time.
+    singly: bool,
     metrics: BlockMetrics,
 }
 
@@ -72,6 +74,7 @@ impl<B: BlockBackend> BlockDevice<B> {
             backend,
             limiter: RateLimiter::default(),
             processor: Processor::default(),
+            singly: false,
             metrics: BlockMetrics::default(),
         }
     }
@@ -157,6 +160,11 @@ impl<M: GuestMemory, B: BlockBackend> VirtioDevice<M> for BlockDevice<B> {
         &self.config
     }
 
+    fn deliver_singly(&mut self, singly: bool) {
+        self.singly = singly;
+        self.processor.return_singly(singly);
+    }
+
     fn activate(&mut self, features: u64) {
         self.features = features;
     }
@@ -170,7 +178,7 @@ impl<M: GuestMemory, B: BlockBackend> VirtioDevice<M> for BlockDevice<B> {
             self.processor.abandon(&mut self.backend);
         }
         if self.processor.in_flight() == 0 {
-            self.processor = Processor::default();
+            self.processor = Processor::new(self.singly);
         }
     }
 

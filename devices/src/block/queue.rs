@@ -1,5 +1,6 @@
 //! The queue processor: moves requests between a queue and a back end, no more than that.
 
+use super::Wake;
 use super::backend::{BlockBackend, Failed, RequestId};
 use super::gather::{Gather, HOLD_MAX_NS};
 use super::metrics::BlockMetrics;
@@ -7,6 +8,7 @@ use super::request::{Kind, Request, Terms, Verdict, parse};
 use crate::rate::RateLimiter;
 use crate::virtio::{Chain, DeviceQueue, Direction, HostSlice, Progress, QueueError};
 use denali_abi::virtio::{BLOCK_STATUS_IOERR, BLOCK_STATUS_OK};
+use std::collections::VecDeque;
 use vm_memory::{Bytes, GuestMemory};
 
 /// Most chains taken in one service: a full ring.
@@ -31,11 +33,26 @@ pub struct Processor {
     /// What is in flight, by head: no chain is completed twice, and none is in flight twice.
     requests: Vec<Option<Request>>,
     in_flight: u32,
+    /// What the back end has completed and the driver was not told of: in flight, for the driver.
+    done: VecDeque<(RequestId, Result<(), Failed>)>,
+    /// One request is returned in a service, and told of at once.
+    singly: bool,
     gather: Gather,
     held_since: Option<u64>,
 }
 
 impl Processor {
+    /// One with nothing in flight, which returns requests one at a time if it is to.
+    #[must_use]
+    pub fn new(singly: bool) -> Self {
+        Self { singly, ..Self::default() }
+    }
+
+    /// Whether completed requests are returned one at a time.
+    pub fn return_singly(&mut self, singly: bool) {
+        self.singly = singly;
+    }
+
     /// Returns what the back end has completed, and takes what the guest has. Any number of requests
     /// is in flight afterwards, at most as many as the queue has entries.
     ///
@@ -63,10 +80,12 @@ impl Processor {
         let (more, answered) = taken?;
         let returned = answered + self.reap(queue, memory, host)?;
         let interrupt = self.tell(queue, memory, host.metrics, returned, now_ns)?;
-        if self.in_flight > 0 {
-            host.backend.wake(self.gather.wake(self.in_flight, now_ns));
+        let working = self.in_flight.saturating_sub(self.done.len() as u32);
+        if working > 0 {
+            let gathered = self.gather.wake(working, now_ns);
+            host.backend.wake(if self.singly { Wake::AtNext } else { gathered });
         }
-        Ok(Progress { interrupt, more })
+        Ok(Progress { interrupt, more: more || !self.done.is_empty() })
     }
 
     /// Takes chains and submits them; whether there are more, and how many were answered at once.
@@ -126,19 +145,22 @@ impl Processor {
         if self.in_flight == 0 {
             return Ok(0);
         }
-        let mut outcome = Ok(0);
-        let (requests, in_flight) = (&mut self.requests, &mut self.in_flight);
-        let metrics = &mut *host.metrics;
-        host.backend.completed(&mut |head, result| {
-            let Some(request) = remove(requests, in_flight, head) else { return };
-            count(metrics, &request, result);
+        let done = &mut self.done;
+        host.backend.completed(&mut |head, result| done.push_back((head, result)));
+        let most = if self.singly { 1 } else { u32::MAX };
+        let mut returned = 0;
+        while returned < most
+            && let Some((head, result)) = self.done.pop_front()
+        {
+            let Some(request) = remove(&mut self.requests, &mut self.in_flight, head) else {
+                continue;
+            };
+            count(host.metrics, &request, result);
             let status = if result.is_ok() { BLOCK_STATUS_OK } else { BLOCK_STATUS_IOERR };
-            if let Ok(returned) = outcome {
-                let finished = finish(queue, memory, head, &request, status);
-                outcome = finished.map(|()| returned + 1);
-            }
-        });
-        outcome
+            finish(queue, memory, head, &request, status)?;
+            returned += 1;
+        }
+        Ok(returned)
     }
 
     /// Whether the driver is to be interrupted now that so many more requests were returned.
@@ -150,6 +172,9 @@ impl Processor {
         returned: u32,
         now_ns: u64,
     ) -> Result<bool, QueueError> {
+        if self.singly {
+            return if returned > 0 { queue.wants_interrupt(memory) } else { Ok(false) };
+        }
         self.gather.completed(returned, now_ns);
         if self.gather.due(self.in_flight, now_ns) {
             self.held_since = None;
@@ -165,6 +190,9 @@ impl Processor {
     /// Lets what is in flight complete where there is no queue to return it to.
     pub fn abandon<B: BlockBackend + ?Sized>(&mut self, backend: &mut B) {
         self.held_since = None;
+        for (head, _) in self.done.drain(..) {
+            remove(&mut self.requests, &mut self.in_flight, head);
+        }
         if self.in_flight > 0 {
             let (requests, in_flight) = (&mut self.requests, &mut self.in_flight);
             backend.start();
@@ -173,7 +201,7 @@ impl Processor {
             });
         }
         if self.in_flight > 0 {
-            backend.wake(super::Wake::AtNext);
+            backend.wake(Wake::AtNext);
         }
     }
 

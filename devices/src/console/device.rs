@@ -58,13 +58,17 @@ impl<M: GuestMemory, B: ConsoleBackend> VirtioDevice<M> for ConsoleDevice<B> {
         &[]
     }
 
+    fn deliver_singly(&mut self, singly: bool) {
+        self.processor.singly = singly;
+    }
+
     fn activate(&mut self, _features: u64) {
         self.backend.attach(true);
     }
 
     /// What of a buffer was not written out yet goes with the driver.
     fn reset(&mut self) {
-        self.processor = Processor::default();
+        self.processor = Processor::new(self.processor.singly);
         self.backend.attach(false);
     }
 

@@ -29,9 +29,15 @@ pub(super) struct Processor {
     written: Option<usize>,
     incoming: Chain,
     piece: Vec<u8>,
+    /// One buffer of input is filled in a service.
+    pub(super) singly: bool,
 }
 
 impl Processor {
+    pub(super) fn new(singly: bool) -> Self {
+        Self { singly, ..Self::default() }
+    }
+
     /// Writes out what the guest gave.
     pub(super) fn transmit<M: GuestMemory>(
         &mut self,
@@ -79,7 +85,7 @@ impl Processor {
         backend: &mut impl ConsoleBackend,
         metrics: &mut ConsoleMetrics,
     ) -> Result<Outcome, QueueError> {
-        for _ in 0..PIECES_MAX {
+        for _ in 0..if self.singly { 1 } else { PIECES_MAX } {
             if !queue.take(memory, Direction::ToDriver, &mut self.incoming)? {
                 if queue.ask_for_notification(memory)? {
                     continue;

@@ -76,6 +76,24 @@ fn output_is_written_in_order_and_told_of_once() {
 }
 
 #[test]
+fn input_comes_one_buffer_at_a_time_when_batching_is_off() {
+    let (mut driver, line, interrupts) = console(FEATURES);
+    driver.bus.deliver_singly(true);
+    line.0.room.set(usize::MAX);
+    line.0.input.borrow_mut().extend(b"abcdefgh");
+    for head in 0..3 {
+        driver.offer(RECEIVE, head, 4, true);
+        driver.offer(TRANSMIT, head, 1, false);
+    }
+    assert!(driver.service().more);
+    assert_eq!((driver.used(RECEIVE), driver.used(TRANSMIT).len()), (vec![(0, 4)], 3));
+    assert!(driver.service().more);
+    assert_eq!((driver.used(RECEIVE), interrupts.0.get()), (vec![(1, 4)], 1));
+    assert!(!driver.service().more);
+    assert_eq!(driver.used(RECEIVE), []);
+}
+
+#[test]
 fn a_slow_reader_keeps_output_in_the_guest_and_loses_none() {
     let (mut driver, line, _) = console(FEATURES);
     line.0.room.set(3);

@@ -3,7 +3,7 @@
 use super::ETHERNET_HEADER;
 use super::backend::{NetBackend, Offers, Wanted};
 use super::metrics::NetMetrics;
-use super::processor::{Outcome, Processor, Service, Terms};
+use super::processor::{CHAINS_MAX, Outcome, Processor, Service, Terms};
 use crate::rate::RateLimiter;
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_NET;
@@ -44,6 +44,8 @@ pub struct NetDevice<B: NetBackend> {
     features: u64,
     backend: B,
     processor: Processor,
+    /// Most frames for the guest in one service.
+    receive_max: usize,
     metrics: NetMetrics,
     receive_limiter: RateLimiter,
     transmit_limiter: RateLimiter,
@@ -63,6 +65,7 @@ impl<B: NetBackend> NetDevice<B> {
             features: 0,
             backend,
             processor: Processor::default(),
+            receive_max: CHAINS_MAX,
             metrics: NetMetrics::default(),
             receive_limiter: RateLimiter::default(),
             transmit_limiter: RateLimiter::default(),
@@ -145,6 +148,10 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
         &self.config
     }
 
+    fn deliver_singly(&mut self, singly: bool) {
+        self.receive_max = if singly { 1 } else { CHAINS_MAX };
+    }
+
     fn activate(&mut self, features: u64) {
         self.features = features;
         self.backend.agree(Some(self.terms().to_guest));
@@ -175,8 +182,8 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
         self.transmit_limiter.forget();
         let (processor, backend, metrics) =
             (&mut self.processor, &mut self.backend, &mut self.metrics);
-        let limiter = &mut self.transmit_limiter;
-        let mut service = Service { terms, backend, metrics, limiter, now_ns };
+        let (limiter, receive_max) = (&mut self.transmit_limiter, self.receive_max);
+        let mut service = Service { terms, backend, metrics, limiter, receive_max, now_ns };
         let mut more = false;
         if transmit.has_available(memory)? {
             more |= match processor.transmit(transmit, memory, &mut service)? {

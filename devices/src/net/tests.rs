@@ -12,6 +12,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 mod large;
 mod properties;
+mod singly;
 
 /// A back end that remembers what it was given and has what it is told to have.
 #[derive(Clone, Default)]

@@ -26,6 +26,13 @@ pub trait VirtioDevice<M: GuestMemory> {
     /// The configuration space.
     fn config(&self) -> &[u8];
 
+    /// Whether each service brings the driver at most one thing from the outside (a frame, a completed
+    /// request, a buffer of input), so that it hears of each by an interrupt of its own. What the driver
+    /// gives is taken as before. A device that others work on, or that only answers, does not heed this.
+    fn deliver_singly(&mut self, singly: bool) {
+        let _ = singly;
+    }
+
     /// The driver is ready and has agreed to `features`.
     fn activate(&mut self, features: u64);
 

@@ -66,6 +66,11 @@ impl<M: GuestMemory> Transport<M> {
         }
     }
 
+    /// See [`VirtioDevice::deliver_singly`].
+    pub fn deliver_singly(&mut self, singly: bool) {
+        self.device.deliver_singly(singly);
+    }
+
     /// Reads `width` bytes of the register file; 0 where nothing is.
     #[must_use]
     pub fn read(&self, offset: u16, width: usize) -> u32 {

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use vm_memory::GuestMemory;
 
 /// Most chains taken from one queue in one service: a full ring.
-const CHAINS_MAX: usize = 256;
+pub(crate) const CHAINS_MAX: usize = 256;
 
 /// Bytes after which a service of one queue stops.
 const BYTES_MAX: usize = 4 << 20;
@@ -55,6 +55,8 @@ pub(crate) struct Service<'a> {
     pub(crate) metrics: &'a mut NetMetrics,
     /// Limits the direction that is served.
     pub(crate) limiter: &'a mut RateLimiter,
+    /// Most frames for the guest.
+    pub(crate) receive_max: usize,
     /// Monotonic time in nanoseconds.
     pub(crate) now_ns: u64,
 }

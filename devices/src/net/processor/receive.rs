@@ -1,6 +1,6 @@
 //! Frames of the back end, on their way into the guest's buffers.
 
-use super::{BYTES_MAX, CHAINS_MAX, Outcome, OwnHeader, Processor, Service, append, get};
+use super::{BYTES_MAX, Outcome, OwnHeader, Processor, Service, append, get};
 use crate::net::checksum;
 use crate::net::header::{Header, SEGMENT_MAX};
 use crate::net::memory::{Piece, Room, copy_in, copy_out};
@@ -43,7 +43,7 @@ impl Processor {
         let mut pieces: Vec<Piece<'_>> = Vec::new();
         let (mut bytes, mut frames) = (0, 0);
         while service.backend.ready() {
-            if bytes >= BYTES_MAX || frames >= CHAINS_MAX {
+            if bytes >= BYTES_MAX || frames >= service.receive_max {
                 return Ok(Outcome::More);
             }
             if !service.limiter.passes(0, service.now_ns) {
