@@ -17,17 +17,18 @@ mod written;
 pub use document::Document;
 pub use error::ConfigError;
 pub use resolve::{
-    Block, BlockBackend, Bucket, Console, ConsoleBackend, EgressRule, Entropy, Guest, Image, Limit,
-    Net, NetBackend, UserBackend,
+    Block, BlockBackend, Bucket, Console, ConsoleBackend, Cpu, EgressRule, Entropy, Guest, Image,
+    Limit, Net, NetBackend, UserBackend,
 };
 pub use values::{
-    Address, Destination, MacAddress, MemorySize, Ports, Protocol, Publish, Resolver, Subnet,
+    Address, Destination, MacAddress, MemorySize, Ports, Protocol, Publish, Resolver, Span, Subnet,
+    Window,
 };
 pub use written::{
     BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
-    ConsoleFilesConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo, GuestConfig,
-    HypervisorChoice, LimitConfig, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig,
-    UserBackendConfig,
+    ConsoleFilesConfig, CpuConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo,
+    GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, LimitConfig, NetBackendConfig,
+    NetConfig, NetLimitConfig, OperationsConfig, UserBackendConfig,
 };
 
 /// The JSON Schema of a configuration file.

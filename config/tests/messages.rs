@@ -1,6 +1,6 @@
 //! What each mistake in a configuration is answered with: one line that names the field.
 
-use denali_config::{Document, Guest};
+use denali_config::{Document, Guest, Span, Window};
 use std::path::PathBuf;
 
 fn guest(text: &str) -> Result<Guest, String> {
@@ -302,4 +302,40 @@ fn taps_are_named_as_the_host_names_interfaces() {
     let twice =
         r#"{"image": "web", "net": [{"backend": {"tap": "t"}}, {"backend": {"tap": "t"}}]}"#;
     assert_refused(twice, "net[1].backend.tap: t is taken by an entry before it");
+}
+
+#[test]
+fn times_have_units_and_bounds() {
+    for (text, expected) in [
+        (r#""cpu": {"quantum": "10us"}"#, "cpu.quantum: 10us is less than 100us"),
+        (r#""cpu": {"quantum": "1s"}"#, "cpu.quantum: 1s is more than 100ms"),
+        (r#""cpu": {"quantum": "2"}"#, "cpu.quantum: \"2\" has no unit of ns, us, ms or s"),
+        (r#""cpu": {"quantum": 2}"#, "cpu.quantum: 2 has no unit of ns, us, ms or s"),
+        (r#""cpu": {"weight": 0}"#, "cpu.weight: 0 is not from 1 to 10000"),
+        (r#""cpu": {"share": 1}"#, "cpu.share: unknown field; the fields here are weight, quantum"),
+        (r#""interrupts": {"window": "1s"}"#, "interrupts.window: 1s is more than 100ms"),
+        (r#""interrupts": {"window": "often"}"#, "interrupts.window: \"often\" has no unit"),
+        (r#""interrupts": {"count": 5}"#, "interrupts.count: needs a window of its own"),
+        (
+            r#""interrupts": {"window": "1ms", "count": 65536}"#,
+            "interrupts.count: 65536 is not from 0 to 65535",
+        ),
+        (r#""idle": {"spin": "1s"}"#, "idle.spin: 1s is more than 10ms"),
+        (r#""idle": {"deep_after": "86401s"}"#, "idle.deep_after: 86401s is more than 86400s"),
+    ] {
+        assert_refused(&format!(r#"{{"image": "web", {text}}}"#), expected);
+    }
+}
+
+#[test]
+fn a_guest_is_batched_and_idles_unless_it_says_otherwise() {
+    let cpu = guest(r#"{"image": "web"}"#).unwrap().cpu;
+    assert_eq!((cpu.window, cpu.count, cpu.sleep, cpu.spin_ns), (Window::Adaptive, 0, true, 0));
+    assert_eq!(
+        (cpu.deep_after_ns, cpu.weight, cpu.quantum_ns),
+        (Some(1_000_000_000), 100, 2_000_000)
+    );
+    let text = r#"{"image": "web", "interrupts": {"window": 0}, "idle": {"deep_after": 0}}"#;
+    let cpu = guest(text).unwrap().cpu;
+    assert_eq!((cpu.window, cpu.deep_after_ns), (Window::Fixed(Span(0)), None));
 }

@@ -2,10 +2,10 @@
 
 use denali_config::{
     Address, BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
-    ConsoleFilesConfig, Document, EgressConfig, EntropyConfig, FileBackendConfig, FileIo,
-    GuestConfig, HypervisorChoice, LimitConfig, MacAddress, MemorySize, NetBackendConfig,
-    NetConfig, NetLimitConfig, OperationsConfig, Ports, Protocol, Publish, Subnet,
-    UserBackendConfig,
+    ConsoleFilesConfig, CpuConfig, Document, EgressConfig, EntropyConfig, FileBackendConfig,
+    FileIo, GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, LimitConfig, MacAddress,
+    MemorySize, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, Ports, Protocol,
+    Publish, Span, Subnet, UserBackendConfig, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -178,6 +178,20 @@ fn net() -> impl Strategy<Value = NetConfig> {
         })
 }
 
+fn cpu() -> impl Strategy<Value = (InterruptsConfig, IdleConfig, CpuConfig)> {
+    let span = || any::<u64>().prop_map(Span);
+    let window = prop_oneof![Just(Window::Adaptive), span().prop_map(Window::Fixed)];
+    let interrupts =
+        (window, any::<u64>()).prop_map(|(window, count)| InterruptsConfig { window, count });
+    let idle = (any::<bool>(), span(), span()).prop_map(|(sleep, spin, deep_after)| IdleConfig {
+        sleep,
+        spin,
+        deep_after,
+    });
+    let cpu = (any::<u64>(), span()).prop_map(|(weight, quantum)| CpuConfig { weight, quantum });
+    (interrupts, idle, cpu)
+}
+
 fn config() -> impl Strategy<Value = GuestConfig> {
     let hypervisor = prop_oneof![
         Just(HypervisorChoice::Auto),
@@ -186,17 +200,22 @@ fn config() -> impl Strategy<Value = GuestConfig> {
     ];
     let devices =
         (vec(net(), 0..3), vec(block(), 0..3), vec(console(), 0..3), vec(entropy(), 0..2));
-    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, devices).prop_map(
-        |(name, image, memory, args, hypervisor, (net, block, console, entropy))| GuestConfig {
-            name,
-            image,
-            memory: MemorySize(memory),
-            args,
-            hypervisor,
-            net,
-            block,
-            console,
-            entropy,
+    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, devices, cpu()).prop_map(
+        |(name, image, memory, args, hypervisor, (net, block, console, entropy), cpu)| {
+            GuestConfig {
+                name,
+                image,
+                memory: MemorySize(memory),
+                args,
+                hypervisor,
+                net,
+                block,
+                console,
+                entropy,
+                interrupts: cpu.0,
+                idle: cpu.1,
+                cpu: cpu.2,
+            }
         },
     )
 }

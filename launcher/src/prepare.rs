@@ -76,6 +76,7 @@ impl Launch {
             block: devices.block,
             console: devices.console,
             entropy: devices.entropy,
+            cpu: guest.cpu.into(),
             output: settings.output,
             report,
         };

@@ -11,14 +11,14 @@ mod tests;
 
 pub use clock::{ClockStart, GuestClock};
 pub use crash::{Cause, Crash};
-pub use machine::Machine;
+pub use machine::{Alarm, Machine};
 
 use denali_abi::doorbell::Doorbell;
 use denali_abi::frame::UPCALL_VECTOR;
 use denali_abi::registers::{CONSOLE_MAX, NO_DEADLINE};
 use denali_hypervisor::{Error as HypervisorError, Exit, Fault, GuestRam, Vcpu, Width};
 use denali_interrupts::{Line, Poster};
-use denali_scheduler::{Idle, earlier};
+use denali_scheduler::{Idle, IdlePolicy, IdleState, Situation, earlier};
 use frame::Reason;
 use std::io;
 use std::rc::Rc;
@@ -31,6 +31,8 @@ enum State {
     Enter,
     /// The guest waits: service everything, then sleep or continue it.
     Idle,
+    /// The guest is held: let everything gather until it is released.
+    Held,
     /// The guest is over.
     Ended(End),
 }
@@ -70,6 +72,9 @@ pub struct VcpuLoop<M> {
     poster: Poster,
     timer: Line,
     clock: GuestClock,
+    idling: IdleState,
+    /// The last deadline while running that was met.
+    run_deadline_met: u64,
     exits: u64,
     console: Vec<u8>,
 }
@@ -83,9 +88,12 @@ impl<M: Machine> VcpuLoop<M> {
         poster: Poster,
         timer: Line,
         mut clock: GuestClock,
+        idle: IdlePolicy,
     ) -> Self {
         clock.publish_first(ram.registers());
-        Self { vcpu, ram, machine, poster, timer, clock, exits: 0, console: Vec::new() }
+        let (idling, console) = (IdleState::new(idle), Vec::new());
+        let (run_deadline_met, exits) = (0, 0);
+        Self { vcpu, ram, machine, poster, timer, clock, idling, run_deadline_met, exits, console }
     }
 
     /// Runs the guest to its end.
@@ -98,6 +106,7 @@ impl<M: Machine> VcpuLoop<M> {
             state = match state {
                 State::Enter => self.enter()?,
                 State::Idle => self.idle()?,
+                State::Held => self.held()?,
                 State::Ended(end) => return Ok(end),
             };
         }
@@ -122,9 +131,10 @@ impl<M: Machine> VcpuLoop<M> {
     }
 
     fn enter(&mut self) -> Result<State, Error> {
-        self.machine.before_entry().map_err(failed("prepare an entry"))?;
-        if let Some(signal) = self.machine.ended_by_signal() {
-            return Ok(State::Ended(End::Signalled(signal)));
+        let alarm = self.run_deadline();
+        self.machine.before_entry(alarm).map_err(failed("prepare an entry"))?;
+        if let Some(state) = self.stopped() {
+            return Ok(state);
         }
         self.clock.refresh_if_old(self.ram.registers());
         self.poster.post(self.ram.registers());
@@ -241,25 +251,64 @@ impl<M: Machine> VcpuLoop<M> {
         self.poster.post(registers);
         let pending = registers.pending.load(Ordering::Acquire) != 0;
         let wanted = registers.idle_deadline_ns.load(Ordering::Relaxed);
-        let deadline = (wanted != NO_DEADLINE).then_some(wanted);
-        let now = self.clock.now_ns();
-        match denali_scheduler::idle(now, pending, deadline) {
+        let situation = Situation {
+            now_ns: self.clock.now_ns(),
+            pending,
+            more,
+            deadline_ns: (wanted != NO_DEADLINE).then_some(wanted),
+        };
+        match self.idling.next(situation) {
             Idle::Run => return Ok(State::Enter),
             Idle::TimerDue => {
                 self.timer.raise();
                 return Ok(State::Enter);
             }
-            Idle::SleepUntil(_) if more => {}
+            Idle::Work => {}
+            Idle::Spin => self.machine.look().map_err(failed("look for events"))?,
+            Idle::Deepen => self.machine.deepen().map_err(failed("idle deeply"))?,
             Idle::SleepUntil(deadline) => {
                 let until = earlier(deadline, self.machine.deadline());
-                let timeout = until.map(|until| until.saturating_sub(now));
+                let timeout = until.map(|until| until.saturating_sub(situation.now_ns));
                 self.machine.wait(timeout).map_err(failed("wait for events"))?;
             }
         }
-        Ok(match self.machine.ended_by_signal() {
-            Some(signal) => State::Ended(End::Signalled(signal)),
-            None => State::Idle,
-        })
+        Ok(self.stopped().unwrap_or(State::Idle))
+    }
+
+    /// The state of a guest that must not go on: it is ended, or held.
+    fn stopped(&self) -> Option<State> {
+        match self.machine.ended_by_signal() {
+            Some(signal) => Some(State::Ended(End::Signalled(signal))),
+            None => self.machine.is_held().then_some(State::Held),
+        }
+    }
+
+    /// Lets interrupts gather until the guest is released; then it gets all of them at once.
+    fn held(&mut self) -> Result<State, Error> {
+        self.poster.hold();
+        self.machine.wait_released().map_err(failed("wait for a release"))?;
+        self.poster.release();
+        if let Some(state) = self.stopped() {
+            return Ok(state);
+        }
+        self.service()?;
+        Ok(State::Enter)
+    }
+
+    /// Raises the timer if the guest's deadline while running has passed; else tells when it will.
+    fn run_deadline(&mut self) -> Option<Alarm> {
+        let at_ns = self.ram.registers().run_deadline_ns.load(Ordering::Relaxed);
+        if at_ns == 0 || at_ns == self.run_deadline_met {
+            return None;
+        }
+        match at_ns.saturating_sub(self.clock.now_ns()) {
+            0 => {
+                self.run_deadline_met = at_ns;
+                self.timer.raise();
+                None
+            }
+            left_ns => Some(Alarm { at_ns, left_ns }),
+        }
     }
 
     fn service(&mut self) -> Result<bool, Error> {

@@ -3,6 +3,15 @@
 use denali_hypervisor::Width;
 use std::io;
 
+/// A moment at which a guest that runs wants to be interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// The moment, in ns of monotonic time.
+    pub at_ns: u64,
+    /// How far it is away, in ns.
+    pub left_ns: u64,
+}
+
 /// The guest's surroundings, driven by the loop on its one thread.
 pub trait Machine {
     /// Writes the guest's bytes to the console.
@@ -34,12 +43,33 @@ pub trait Machine {
     /// When the host fails.
     fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()>;
 
-    /// Called before every entry: makes sure that a guest which computes is interrupted after a
-    /// quantum, and looks at the outside when one has passed.
+    /// Looks for events without waiting.
     ///
     /// # Errors
     /// When the host fails.
-    fn before_entry(&mut self) -> io::Result<()>;
+    fn look(&mut self) -> io::Result<()>;
+
+    /// The guest is deeply idle: it has slept for long in one piece. Called once until it runs again.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn deepen(&mut self) -> io::Result<()>;
+
+    /// Called before every entry: makes sure that a guest which computes is interrupted after a
+    /// quantum, or for `alarm` where that is sooner, and looks at the outside when one has passed.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn before_entry(&mut self, alarm: Option<Alarm>) -> io::Result<()>;
+
+    /// Whether the guest is held: neither entered nor given anything until it is released.
+    fn is_held(&self) -> bool;
+
+    /// Sleeps until the guest is released, or a signal ends it.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn wait_released(&mut self) -> io::Result<()>;
 
     /// The signal that ends the guest now, if one came.
     fn ended_by_signal(&self) -> Option<i32>;

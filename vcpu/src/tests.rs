@@ -59,6 +59,9 @@ struct ScriptedMachine {
     /// Lines raised by each wait, in turn; when they are used up, the guest is ended by signal 15.
     wakes: VecDeque<Option<Line>>,
     ended: Option<i32>,
+    /// The guest is to be held at its next entry.
+    hold: Rc<RefCell<bool>>,
+    held: bool,
 }
 
 impl Machine for ScriptedMachine {
@@ -94,7 +97,35 @@ impl Machine for ScriptedMachine {
         Ok(())
     }
 
-    fn before_entry(&mut self) -> io::Result<()> {
+    fn look(&mut self) -> io::Result<()> {
+        self.log.borrow_mut().push("look".into());
+        self.wakes.pop_front().flatten().iter().for_each(Line::raise);
+        Ok(())
+    }
+
+    fn deepen(&mut self) -> io::Result<()> {
+        self.log.borrow_mut().push("deepen".into());
+        Ok(())
+    }
+
+    fn before_entry(&mut self, alarm: Option<Alarm>) -> io::Result<()> {
+        if alarm.is_some() {
+            self.log.borrow_mut().push("alarm".into());
+        }
+        if std::mem::take(&mut *self.hold.borrow_mut()) {
+            self.held = true;
+        }
+        Ok(())
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
+    }
+
+    fn wait_released(&mut self) -> io::Result<()> {
+        self.log.borrow_mut().push("held".into());
+        self.wakes.pop_front().flatten().iter().for_each(Line::raise);
+        self.held = false;
         Ok(())
     }
 
@@ -107,6 +138,8 @@ struct Guest {
     ram: Rc<GuestRam>,
     batcher: Arc<Batcher>,
     log: Log,
+    idle: IdlePolicy,
+    hold: Rc<RefCell<bool>>,
 }
 
 impl Guest {
@@ -115,7 +148,8 @@ impl Guest {
         space.set("text", TEXT, TEXT + 4096, Some(Access::ReadExecute)).unwrap();
         let ram = Rc::new(GuestRam::new(space, Backing::Private).unwrap());
         ram.registers().idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
-        Self { ram, batcher: Batcher::new(), log: Log::default() }
+        let idle = IdlePolicy { sleep: true, spin_max_ns: 0, deep_after_ns: None };
+        Self { ram, batcher: Batcher::new(), log: Log::default(), idle, hold: Rc::default() }
     }
 
     fn run(&self, steps: Vec<Step>, wakes: Vec<Option<Line>>) -> End {
@@ -127,13 +161,18 @@ impl Guest {
             ram: self.ram.clone(),
             log: self.log.clone(),
         };
-        let machine = ScriptedMachine { log: self.log.clone(), wakes: wakes.into(), ended: None };
+        let machine = ScriptedMachine {
+            log: self.log.clone(),
+            wakes: wakes.into(),
+            ended: None,
+            hold: self.hold.clone(),
+            held: false,
+        };
         let clock = GuestClock::new(ClockStart::now(), None, 0);
         let timer = self.batcher.timer_line();
         let poster = Poster::new(self.batcher.clone());
-        VcpuLoop::new(Box::new(vcpu), self.ram.clone(), machine, poster, timer, clock)
-            .run()
-            .unwrap()
+        let ram = self.ram.clone();
+        VcpuLoop::new(Box::new(vcpu), ram, machine, poster, timer, clock, self.idle).run().unwrap()
     }
 
     fn log(&self) -> String {
@@ -192,6 +231,64 @@ fn a_deadline_to_come_bounds_the_sleep() {
     guest.run(vec![doing(later, IDLE), then(TERMINATE)], vec![Some(stop)]);
     assert_eq!(guest.log(), "run 0x200000, service, wait true, service, run 0x200000");
     assert_eq!(guest.pending(), 1 << PENDING_STOP);
+}
+
+#[test]
+fn a_guest_that_is_never_to_sleep_looks_again_and_again() {
+    let mut guest = Guest::new();
+    guest.idle.sleep = false;
+    let line = guest.batcher.device_line(1);
+    guest.run(vec![then(IDLE), then(TERMINATE)], vec![None, line]);
+    let expected = "run 0x200000, service, look, service, look, service, run 0x200000";
+    assert_eq!(guest.log(), expected);
+}
+
+#[test]
+fn a_guest_that_sleeps_for_long_is_deeply_idle_once() {
+    let mut guest = Guest::new();
+    guest.idle.deep_after_ns = Some(1);
+    let line = guest.batcher.device_line(1);
+    guest.run(vec![then(IDLE), then(TERMINATE)], vec![None, None, line]);
+    let expected = "run 0x200000, service, wait true, service, deepen, service, wait false, \
+                    service, wait false, service, run 0x200000";
+    assert_eq!(guest.log(), expected);
+}
+
+#[test]
+fn a_deadline_while_running_raises_the_timer_once() {
+    let guest = Guest::new();
+    let until = |at: u64| {
+        move |ram: &GuestRam| {
+            ram.registers().run_deadline_ns.store(at, Ordering::Relaxed);
+            ram.registers().pending.store(0, Ordering::Relaxed);
+        }
+    };
+    let raised = |ram: &GuestRam| ram.registers().pending.load(Ordering::Relaxed) != 0;
+    let steps = vec![
+        doing(until(u64::MAX), Exit::Interrupted),
+        doing(move |ram| assert!(!raised(ram), "not yet"), Exit::Interrupted),
+        doing(until(1), Exit::Interrupted),
+        doing(move |ram| assert!(raised(ram), "at the next entry"), Exit::Interrupted),
+        doing(until(1), Exit::Interrupted),
+        doing(move |ram| assert!(!raised(ram), "each value once"), TERMINATE),
+    ];
+    guest.run(steps, Vec::new());
+    assert_eq!(guest.log().matches("alarm").count(), 2, "while the far one is set");
+}
+
+#[test]
+fn what_is_raised_while_a_guest_is_held_comes_at_once() {
+    let guest = Guest::new();
+    let (hold, line) = (guest.hold.clone(), guest.batcher.device_line(4));
+    let stop = guest.batcher.stop_line();
+    let be_held = move |_: &GuestRam| {
+        *hold.borrow_mut() = true;
+        stop.raise();
+    };
+    guest.run(vec![doing(be_held, Exit::Interrupted), then(TERMINATE)], vec![line]);
+    assert_eq!(guest.log(), "run 0x200000, service, held, service, run 0x200000");
+    assert_eq!(guest.pending(), 1 << 4 | 1 << PENDING_STOP);
+    assert_eq!(guest.ram.registers().batches.load(Ordering::Relaxed), 1);
 }
 
 #[test]

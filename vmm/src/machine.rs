@@ -5,7 +5,7 @@ use crate::events::Events;
 use crate::output::Output;
 use denali_devices::Bus;
 use denali_hypervisor::{GuestRam, Width};
-use denali_vcpu::Machine;
+use denali_vcpu::{Alarm, Machine};
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -24,6 +24,8 @@ pub(crate) struct GuestMachine {
     pub(crate) output: Output,
     /// Names of the devices in order of their numbers.
     pub(crate) names: Vec<String>,
+    /// The guest is deeply idle.
+    pub(crate) deep: bool,
 }
 
 impl GuestMachine {
@@ -33,12 +35,26 @@ impl GuestMachine {
     }
 
     fn tell_counters(&mut self) {
-        if self.events.take_counters_asked() {
+        if self.events.signals().take_counters_asked() {
             let told = Counted { devices: self.device_counters() };
             self.output.message(&told.to_string());
             self.output.event(&told);
         }
     }
+}
+
+/// What a guest is doing, told when it changes.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Life {
+    /// It is deeply idle.
+    Idle,
+    /// It runs after it was deeply idle.
+    Awake,
+    /// It is held.
+    Held,
+    /// It is released.
+    Released,
 }
 
 /// Counters that were asked for.
@@ -90,6 +106,7 @@ impl Machine for GuestMachine {
     }
 
     fn service(&mut self, now_ns: u64) -> io::Result<bool> {
+        self.events.looks();
         Ok(self.bus.service(&self.ram, now_ns).more)
     }
 
@@ -103,9 +120,41 @@ impl Machine for GuestMachine {
         Ok(())
     }
 
-    fn before_entry(&mut self) -> io::Result<()> {
-        self.events.before_entry()?;
+    fn look(&mut self) -> io::Result<()> {
+        self.events.look()?;
         self.tell_counters();
+        Ok(())
+    }
+
+    /// Gives the host back what the guest's work needed and its idle life does not.
+    fn deepen(&mut self) -> io::Result<()> {
+        // SAFETY: the C library releases pages that hold no allocation; no memory in use is touched.
+        unsafe { libc::malloc_trim(0) };
+        self.deep = true;
+        self.output.event(&Life::Idle);
+        Ok(())
+    }
+
+    fn before_entry(&mut self, alarm: Option<Alarm>) -> io::Result<()> {
+        self.events.before_entry(alarm)?;
+        if std::mem::take(&mut self.deep) {
+            self.output.event(&Life::Awake);
+        }
+        self.tell_counters();
+        Ok(())
+    }
+
+    fn is_held(&self) -> bool {
+        self.events.is_held()
+    }
+
+    fn wait_released(&mut self) -> io::Result<()> {
+        self.output.event(&Life::Held);
+        while self.events.is_held() && self.events.ended_by().is_none() {
+            self.events.wait_signals()?;
+            self.tell_counters();
+        }
+        self.output.event(&Life::Released);
         Ok(())
     }
 

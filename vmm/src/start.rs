@@ -1,7 +1,7 @@
 //! Starts a guest and sees it to its end.
 
 use crate::end::{Ended, Ending, Started, exit_now, terminated_status};
-use crate::events::Events;
+use crate::events::{Events, Share};
 use crate::guest::{self, ImageFile};
 use crate::machine::GuestMachine;
 use crate::output::Output;
@@ -15,7 +15,8 @@ use denali_hypervisor::kvm::KvmVm;
 use denali_hypervisor::process::ProcessVm;
 use denali_hypervisor::{Backing, GuestRam, Vm};
 use denali_interrupts::{Batcher, Poster};
-use denali_launcher::spec::{HypervisorSpec, MachineSpec};
+use denali_launcher::spec::{CpuSpec, HypervisorSpec, MachineSpec};
+use denali_scheduler::IdlePolicy;
 use denali_vcpu::{ClockStart, Crash, End, GuestClock, VcpuLoop};
 use std::convert::Infallible;
 use std::fs::File;
@@ -79,6 +80,12 @@ pub(crate) enum StartError {
         /// The reason.
         source: io::Error,
     },
+    /// The host does not give this user such a share of its processors.
+    #[error(
+        "cpu.weight: the host does not give this user more than an ordinary share ({0}); take 100 or less, \
+         or grant CAP_SYS_NICE"
+    )]
+    Share(io::Error),
     /// The sandbox cannot be set up, and nothing runs without.
     #[error("cannot enter the sandbox: {0}")]
     Sandbox(String),
@@ -106,6 +113,7 @@ impl StartError {
             | Self::Host { .. }
             | Self::Io { .. }
             | Self::Device { .. }
+            | Self::Share(_)
             | Self::Sandbox(_) => Some(HOST_LACKS),
             Self::Spec(_) | Self::Memory | Self::Loop(_) => Some(MONITOR_FAILED),
         }
@@ -138,12 +146,16 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     drop(mapped);
     let registers = guest::prepare(&ram, &image, &devices, &spec.arguments)?;
     let ram = Rc::new(ram);
+    let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
     let mut vm = create_vm(spec.hypervisor, &ram)?;
     let vcpu = vm.create_vcpu(&registers)?;
 
     let batcher = Batcher::new();
-    let events = Events::new(batcher.stop_line()).map_err(io_error("set up events"))?;
-    let bus = devices::attach(&spec, &batcher, &ram, &events)?;
+    let share = share.executed_by(vcpu.process_id());
+    let events =
+        Events::new(batcher.stop_line(), &spec.cpu, share).map_err(io_error("set up events"))?;
+    let mut bus = devices::attach(&spec, &batcher, &ram, &events)?;
+    bus.deliver_singly(spec.cpu.window_ns == Some(0));
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
     sandbox::enter(&sandbox::Needs {
         kvm: hypervisor == "kvm",
@@ -158,13 +170,18 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
         memory: spec.memory_size,
     });
     let names = devices::kinds(&spec).into_iter().map(|(_, name)| name.to_owned()).collect();
-    let machine = GuestMachine { bus, ram: ram.clone(), events, output, names };
+    let machine = GuestMachine { bus, ram: ram.clone(), events, output, names, deep: false };
     let timer = batcher.timer_line();
-    let mut guest = VcpuLoop::new(vcpu, ram.clone(), machine, Poster::new(batcher), timer, clock);
+    let (poster, idle) = (Poster::new(batcher), idle_policy(&spec.cpu));
+    let mut guest = VcpuLoop::new(vcpu, ram.clone(), machine, poster, timer, clock, idle);
     let end = guest.run()?;
     let finished = Finished { spec, image, image_length, hypervisor, started, ram, guest };
     let status = finished.finish(end, report)?;
     exit_now(status)
+}
+
+fn idle_policy(cpu: &CpuSpec) -> IdlePolicy {
+    IdlePolicy { sleep: cpu.sleep, spin_max_ns: cpu.spin_ns, deep_after_ns: cpu.deep_after_ns }
 }
 
 /// A guest that ran, and all that its end is told with.

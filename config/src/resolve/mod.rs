@@ -2,6 +2,7 @@
 
 mod block;
 mod console;
+mod cpu;
 mod entropy;
 mod limit;
 mod names;
@@ -9,6 +10,7 @@ mod net;
 
 pub use block::{Block, BlockBackend};
 pub use console::{Console, ConsoleBackend};
+pub use cpu::Cpu;
 pub use entropy::Entropy;
 pub use limit::{Bucket, Limit};
 pub use net::{EgressRule, Net, NetBackend, UserBackend};
@@ -45,6 +47,8 @@ pub struct Guest {
     pub console: Vec<Console>,
     /// Entropy devices, whose numbers follow.
     pub entropy: Vec<Entropy>,
+    /// When it is interrupted, how it idles, and its share of the processor.
+    pub cpu: Cpu,
 }
 
 /// Where a guest's program is.
@@ -71,6 +75,7 @@ pub(crate) fn resolve(config: &GuestConfig, folder: &Path) -> Result<Guest, Fiel
         block: block::resolve(&config.block, folder, &mut names)?,
         console: console::resolve(&config.console, folder, &mut names)?,
         entropy: entropy::resolve(&config.entropy, &mut names)?,
+        cpu: cpu::resolve(config)?,
     };
     Ok(guest)
 }

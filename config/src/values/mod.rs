@@ -1,10 +1,12 @@
 //! Values that a configuration writes as text: memory sizes, addresses, published ports.
 
+mod duration;
 mod egress;
 mod publish;
 #[cfg(feature = "schema")]
 mod schema;
 
+pub use duration::{Span, Window};
 pub use egress::{Destination, Ports, Resolver};
 pub use publish::{Protocol, Publish};
 

@@ -1,6 +1,8 @@
 //! The JSON Schemas of values that are written as text.
 
-use super::{Address, Destination, MacAddress, MemorySize, Ports, Publish, Resolver, Subnet};
+use super::{
+    Address, Destination, MacAddress, MemorySize, Ports, Publish, Resolver, Span, Subnet, Window,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
@@ -36,6 +38,32 @@ impl JsonSchema for MemorySize {
         json_schema!({"anyOf": [
             {"type": "string", "pattern": r"^\d+(KiB|MiB|GiB)$", "examples": ["16MiB"]},
             {"type": "integer", "minimum": 0, "description": "bytes"},
+        ]})
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "string", "pattern": r"^\d+(ns|us|ms|s)$", "examples": ["200us"]},
+            {"const": 0},
+        ]})
+    }
+}
+
+impl JsonSchema for Window {
+    fn schema_name() -> Cow<'static, str> {
+        "Window".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "string", "pattern": r"^(adaptive|\d+(ns|us|ms|s))$", "examples": ["200us"]},
+            {"const": 0},
         ]})
     }
 }

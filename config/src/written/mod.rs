@@ -2,12 +2,14 @@
 
 mod block;
 mod console;
+mod cpu;
 mod entropy;
 mod limit;
 mod net;
 
 pub use block::{BlockBackendConfig, BlockConfig, FileBackendConfig, FileIo};
 pub use console::{ConsoleBackendConfig, ConsoleConfig, ConsoleFilesConfig};
+pub use cpu::{CpuConfig, IdleConfig, InterruptsConfig};
 pub use entropy::EntropyConfig;
 pub use limit::{BandwidthConfig, LimitConfig, OperationsConfig};
 pub use net::{EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, UserBackendConfig};
@@ -54,6 +56,19 @@ pub struct GuestConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 62)))]
     pub entropy: Vec<EntropyConfig>,
+    /// How interrupts are gathered.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interrupts: InterruptsConfig,
+    /// How the guest idles.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub idle: IdleConfig,
+    /// Its share of the processor.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu: CpuConfig,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What runs a guest.

@@ -2,11 +2,13 @@
 
 mod block;
 mod console;
+mod cpu;
 mod limit;
 mod net;
 
 pub use block::{BlockBackendSpec, BlockSpec, IoSpec};
 pub use console::{ConsoleBackendSpec, ConsoleSpec, EntropySpec};
+pub use cpu::CpuSpec;
 pub use limit::{BucketSpec, LimitSpec};
 pub use net::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
 
@@ -36,6 +38,8 @@ pub struct MachineSpec {
     pub console: Vec<ConsoleSpec>,
     /// Entropy devices, whose numbers follow.
     pub entropy: Vec<EntropySpec>,
+    /// When it is interrupted, how it idles, and its share of the processor.
+    pub cpu: CpuSpec,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report as JSON, open for writing.

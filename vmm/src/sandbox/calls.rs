@@ -37,7 +37,17 @@ const ALWAYS: &[Allowed] = &[
     (libc::SYS_epoll_ctl, "new connections, a paused listener"),
     (libc::SYS_poll, "a console that is slow"),
     (libc::SYS_setitimer, "the quantum"),
-    (libc::SYS_rt_sigreturn, "back from the quantum's handler"),
+    (libc::SYS_timerfd_settime, "the end of a long sleep"),
+    (libc::SYS_rt_sigreturn, "back from the handlers of quantum and arrival"),
+    (libc::SYS_epoll_create1, "the watcher's arrivals"),
+    (libc::SYS_clock_nanosleep, "the watcher's pause"),
+    (libc::SYS_rt_sigprocmask, "the watcher leaves signals to the vCPU's thread"),
+    (libc::SYS_rseq, "the watcher's start"),
+    (libc::SYS_set_robust_list, "the watcher's start"),
+    (libc::SYS_sched_getaffinity, "the watcher's start"),
+    (libc::SYS_sigaltstack, "the watcher's start"),
+    (libc::SYS_gettid, "the watcher's start"),
+    (libc::SYS_getpid, "the watcher's start"),
     (libc::SYS_restart_syscall, "calls that a stop and continue interrupted"),
     (libc::SYS_clock_gettime, "time, where the host has no vDSO clock"),
     (libc::SYS_brk, "the allocator"),
@@ -47,7 +57,7 @@ const ALWAYS: &[Allowed] = &[
     (libc::SYS_futex, "locks of the standard library"),
     (libc::SYS_getrandom, "hash seeds of the standard library"),
     (libc::SYS_exit_group, "the end"),
-    (libc::SYS_exit, "the end"),
+    (libc::SYS_exit, "the watcher's end"),
 ];
 
 /// A file as a disk, one request after the other.
@@ -63,7 +73,6 @@ const DISK: &[Allowed] = &[
 #[rustfmt::skip]
 const URING: &[Allowed] = &[
     (libc::SYS_io_uring_enter, "requests of the guest to its disk"),
-    (libc::SYS_timerfd_settime, "completed requests collected together"),
 ];
 
 /// A published port for datagrams.

@@ -1,0 +1,131 @@
+//! The turn of one guest on its processor: quanta, and the credit of a guest that idles.
+//!
+//! A guest that has idled gets precedence on its next quantum, as compensation for what it left to
+//! others (OSDI 2002 paper, section 3.2); one that uses its quantum up loses it until it idles again.
+
+/// Who goes first where guests compete for a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Precedence {
+    /// It idled, and has credit.
+    Credit,
+    /// It burned a whole quantum since it last idled.
+    Burned,
+}
+
+/// What the end of a quantum found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The guest ran all through it without asking for anything: what has arrived meanwhile waits for it.
+    pub computed_through: bool,
+    /// The guest's precedence is another than before.
+    pub precedence_changed: bool,
+}
+
+/// The quanta of one guest, counted by whoever runs it.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    quantum_ns: u64,
+    precedence: Precedence,
+    idled: bool,
+    entries: u64,
+    entries_before: u64,
+}
+
+impl Turn {
+    /// A guest that has not run yet, which counts as idle before.
+    #[must_use]
+    pub fn new(quantum_ns: u64) -> Self {
+        let precedence = Precedence::Credit;
+        Self { quantum_ns, precedence, idled: true, entries: 0, entries_before: 0 }
+    }
+
+    /// Length of a quantum in ns.
+    #[must_use]
+    pub fn quantum_ns(&self) -> u64 {
+        self.quantum_ns
+    }
+
+    /// The guest's precedence.
+    #[must_use]
+    pub fn precedence(&self) -> Precedence {
+        self.precedence
+    }
+
+    /// A quantum begins, after a sleep in which none was measured.
+    pub fn begins(&mut self) {
+        self.entries_before = self.entries;
+    }
+
+    /// The guest is entered.
+    pub fn enters(&mut self) {
+        self.entries = self.entries.wrapping_add(1);
+    }
+
+    /// The guest slept for so long. True: its precedence is another than before.
+    pub fn slept(&mut self, slept_ns: u64) -> bool {
+        self.idled = true;
+        // Who sleeps for less than a quantum has left nothing to others that is worth a compensation.
+        slept_ns >= self.quantum_ns && self.set(Precedence::Credit)
+    }
+
+    /// The timer of a quantum went off.
+    pub fn quantum_ended(&mut self) -> Ended {
+        let computed_through = self.entries.wrapping_sub(self.entries_before) <= 1;
+        self.entries_before = self.entries;
+        let burned = !std::mem::replace(&mut self.idled, false);
+        Ended { computed_through, precedence_changed: burned && self.set(Precedence::Burned) }
+    }
+
+    fn set(&mut self, precedence: Precedence) -> bool {
+        std::mem::replace(&mut self.precedence, precedence) != precedence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUANTUM: u64 = 2_000_000;
+
+    #[test]
+    fn a_burned_quantum_costs_the_credit_and_a_sleep_brings_it_back() {
+        let mut turn = Turn::new(QUANTUM);
+        turn.enters();
+        assert!(!turn.quantum_ended().precedence_changed, "the first was its credit's");
+        assert!(turn.quantum_ended().precedence_changed);
+        assert_eq!(turn.precedence(), Precedence::Burned);
+        assert!(!turn.quantum_ended().precedence_changed, "it has none to lose");
+        assert!(!turn.slept(QUANTUM - 1), "a nap");
+        assert!(turn.slept(QUANTUM));
+        assert_eq!(turn.precedence(), Precedence::Credit);
+        assert!(!turn.slept(QUANTUM), "it has it");
+    }
+
+    #[test]
+    fn a_guest_that_naps_in_each_quantum_keeps_its_credit() {
+        let mut turn = Turn::new(QUANTUM);
+        for _ in 0..10 {
+            turn.slept(1_000);
+            assert!(!turn.quantum_ended().precedence_changed);
+        }
+        assert_eq!(turn.precedence(), Precedence::Credit);
+    }
+
+    #[test]
+    fn who_enters_once_a_quantum_computed_through_it() {
+        let mut turn = Turn::new(QUANTUM);
+        turn.enters();
+        turn.enters();
+        assert!(!turn.quantum_ended().computed_through);
+        turn.enters();
+        assert!(turn.quantum_ended().computed_through, "the entry after the tick is its only one");
+        turn.enters();
+        turn.enters();
+        assert!(!turn.quantum_ended().computed_through);
+        turn.enters();
+        turn.enters();
+        turn.begins();
+        turn.enters();
+        assert!(turn.quantum_ended().computed_through, "what was before the sleep does not count");
+    }
+}

@@ -1,0 +1,200 @@
+//! What the monitor's one thread waits for and is interrupted by: descriptors, signals, quanta.
+
+mod precedence;
+mod quantum;
+mod signals;
+mod sleep;
+mod watcher;
+
+pub(crate) use precedence::Share;
+pub(crate) use signals::ARRIVAL;
+
+use denali_interrupts::{Coalescing, LONGEST_NS, Line, SHORTEST_NS};
+use denali_launcher::spec::CpuSpec;
+use denali_scheduler::Turn;
+use denali_vcpu::Alarm;
+use quantum::QuantumTimer;
+use signals::Signals;
+use sleep::{Sleeper, Woken};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+use watcher::Watcher;
+
+/// How much earlier or later than asked the kernel may end a short sleep, in ns. (A program's default is
+/// 50,000.)
+const TIMER_SLACK_NS: u64 = 1_000;
+
+/// The least and most a guest that has just woken runs before it is first looked after, in ns.
+const FIRST_LOOK_NS: (u64, u64) = (200_000, 500_000);
+
+/// Descriptors, signals and quanta of one guest.
+pub(crate) struct Events {
+    sleeper: Sleeper,
+    signals: Signals,
+    quantum: QuantumTimer,
+    turn: Turn,
+    share: Share,
+    watcher: Watcher,
+    slept_long: bool,
+}
+
+impl Events {
+    /// Starts to take signals (see [`Signals::new`]) and to measure quanta.
+    pub(crate) fn new(stop: Line, cpu: &CpuSpec, share: Share) -> io::Result<Self> {
+        nix::sys::prctl::set_timerslack(TIMER_SLACK_NS)?;
+        let sleeper = Sleeper::new()?;
+        let signals = Signals::new(stop)?;
+        sleeper.watch(signals.as_raw_fd())?;
+        let coalescing = coalescing(cpu);
+        let first_ns = coalescing.longest_ns().clamp(FIRST_LOOK_NS.0, FIRST_LOOK_NS.1);
+        let (quantum, first) =
+            (Duration::from_nanos(cpu.quantum_ns), Duration::from_nanos(first_ns));
+        Ok(Self {
+            quantum: QuantumTimer::new(quantum, first),
+            turn: Turn::new(cpu.quantum_ns),
+            watcher: Watcher::new(coalescing, sleeper.descriptor()),
+            share,
+            sleeper,
+            signals,
+            slept_long: true,
+        })
+    }
+
+    /// Wakes [`Events::wait`] when `source` becomes readable.
+    pub(crate) fn watch(&self, source: RawFd) -> io::Result<()> {
+        self.sleeper.watch(source)
+    }
+
+    /// What signals have asked for.
+    pub(crate) fn signals(&mut self) -> &mut Signals {
+        &mut self.signals
+    }
+
+    /// The signal that ends the guest, once there was a second.
+    pub(crate) fn ended_by(&self) -> Option<i32> {
+        self.signals.ended_by()
+    }
+
+    /// Whether the guest is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.signals.is_held()
+    }
+
+    /// All that has arrived is looked after from here on.
+    pub(crate) fn looks(&self) {
+        self.watcher.looks();
+    }
+
+    /// Makes sure that the guest is interrupted when its quantum ends, or for `alarm`.
+    pub(crate) fn before_entry(&mut self, alarm: Option<Alarm>) -> io::Result<()> {
+        if signals::take_quantum_over() {
+            self.end_quantum()?;
+        }
+        self.turn.enters();
+        if self.quantum.arm()? {
+            self.turn.begins();
+        }
+        match alarm {
+            Some(alarm) => self.quantum.arm_for(alarm),
+            None => Ok(()),
+        }
+    }
+
+    fn end_quantum(&mut self) -> io::Result<()> {
+        self.signals.take()?;
+        let ended = self.turn.quantum_ended();
+        if ended.precedence_changed {
+            self.share.set(self.turn.precedence())?;
+        }
+        if ended.computed_through { self.watcher.watch() } else { self.watcher.pause() }
+    }
+
+    /// Looks at descriptors and signals without waiting.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
+        let woken = self.sleeper.sleep(Some(Duration::ZERO))?;
+        self.woken(&woken)
+    }
+
+    /// Sleeps until a watched descriptor is readable, a signal comes, or for `timeout`.
+    ///
+    /// A guest that has slept long before is taken to do so again, and its quantum's timer is stopped
+    /// first; one that sleeps for moments keeps it. So neither wakes for nothing more than once.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.slept_long {
+            self.quantum.disarm()?;
+        }
+        self.watcher.pause()?;
+        let before = Instant::now();
+        let woken = self.sleeper.sleep(timeout)?;
+        let slept_ns = before.elapsed().as_nanos() as u64;
+        self.slept_long = slept_ns > self.turn.quantum_ns();
+        if self.turn.slept(slept_ns) {
+            self.share.set(self.turn.precedence())?;
+        }
+        if matches!(woken, Woken::Interrupted) {
+            signals::forget_quantum_over();
+            self.quantum.disarm()?;
+        }
+        self.woken(&woken)
+    }
+
+    fn woken(&mut self, woken: &Woken) -> io::Result<()> {
+        match woken {
+            Woken::Interrupted => self.signals.take(),
+            Woken::By(source) if *source == self.signals.as_raw_fd() => self.signals.take(),
+            Woken::By(_) | Woken::TimedOut => Ok(()),
+        }
+    }
+
+    /// Sleeps until signals have come, and takes them.
+    pub(crate) fn wait_signals(&mut self) -> io::Result<()> {
+        self.quantum.disarm()?;
+        self.watcher.pause()?;
+        poll(&mut [pollfd(self.signals.as_raw_fd(), libc::POLLIN)])?;
+        self.signals.take()
+    }
+
+    /// Waits until `descriptor` takes bytes; false when the guest is to end instead.
+    pub(crate) fn wait_writable(&mut self, descriptor: BorrowedFd<'_>) -> io::Result<bool> {
+        while self.ended_by().is_none() {
+            let mut polled = [
+                pollfd(descriptor.as_raw_fd(), libc::POLLOUT),
+                pollfd(self.signals.as_raw_fd(), libc::POLLIN),
+            ];
+            poll(&mut polled)?;
+            if polled[1].revents != 0 {
+                self.signals.take()?;
+            }
+            if polled[0].revents != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// How interrupts are gathered for a guest that computes.
+fn coalescing(cpu: &CpuSpec) -> Coalescing {
+    match cpu.window_ns {
+        None => Coalescing::Adaptive { shortest_ns: SHORTEST_NS, longest_ns: LONGEST_NS },
+        Some(0) => Coalescing::Off,
+        Some(window_ns) => Coalescing::Fixed { window_ns, count: cpu.count },
+    }
+}
+
+fn pollfd(fd: RawFd, events: i16) -> libc::pollfd {
+    libc::pollfd { fd, events, revents: 0 }
+}
+
+/// Waits for what is asked of each descriptor; interrupted, it leaves all as not ready.
+fn poll(polled: &mut [libc::pollfd]) -> io::Result<()> {
+    // SAFETY: the slice is valid for its entries during the call.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+    let error = io::Error::last_os_error();
+    match ready {
+        0.. => Ok(()),
+        _ if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}
