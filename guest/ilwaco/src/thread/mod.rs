@@ -28,8 +28,9 @@ mod turn;
 
 pub use shared::Shared;
 
+use crate::preemption::{self, Hold};
+use crate::task;
 use crate::time::sleep as timer;
-use crate::{preemption, task};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -67,14 +68,12 @@ pub fn spawn<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -
     let place = Arc::clone(&outcome);
     let body: Body = Box::new(move || {
         let result = function();
+        let held = preemption::hold();
         let waiting = place.with(|outcome| {
             outcome.result = Some(result);
             outcome.waiting.take()
         });
-        drop(place);
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
+        (held, waiting)
     });
     let argument = Box::into_raw(Box::new(body)).expose_provenance();
     let saved = Saved::new(begin, argument);
@@ -82,7 +81,8 @@ pub fn spawn<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -
     JoinHandle { outcome, thread: Thread(id) }
 }
 
-type Body = Box<dyn FnOnce() + Send>;
+/// What a thread does. From the moment its result is there until the thread counts as ended it is not preempted.
+type Body = Box<dyn FnOnce() -> (Hold, Option<Waker>) + Send>;
 
 /// What a thread does first and last; `argument` is the address of a boxed [`Body`].
 extern "C" fn begin(argument: usize) -> ! {
@@ -92,8 +92,12 @@ extern "C" fn begin(argument: usize) -> ! {
     let body = core::ptr::with_exposed_provenance_mut::<Body>(argument);
     // SAFETY: `spawn` made the box for this thread alone, which begins once.
     let body = unsafe { Box::from_raw(body) };
-    body();
+    let (held, waiting) = body();
     turn::with_scheduler(scheduler::Scheduler::finish);
+    if let Some(waker) = waiting {
+        waker.wake();
+    }
+    drop(held);
     loop {
         turn::leave();
     }

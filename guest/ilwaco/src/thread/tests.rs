@@ -49,7 +49,9 @@ fn tasks_run_before_threads_and_whenever_one_wakes_them() {
         let second = spawn(move || note(log, "second thread"));
         task::yield_now().await;
         note(log, "task");
-        first.await;
+        let mut first = first;
+        (&mut first).await;
+        assert!(first.is_finished());
         note(log, "woken");
         second.await;
     });

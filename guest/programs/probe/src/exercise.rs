@@ -137,7 +137,7 @@ macro_rules! store {
 
 /// Defines an exercise by the lines between loading and storing.
 macro_rules! exercise {
-    ($(#[$doc:meta])* $name:ident: $($line:literal),+ $(; $operand:ident = $what:ident)?) => {
+    ($(#[$doc:meta])* $name:ident: $($line:expr),+ $(; $operand:ident = $what:ident)?) => {
         $(#[$doc])*
         #[unsafe(naked)]
         pub unsafe extern "C" fn $name() {
@@ -203,31 +203,78 @@ exercise! {
         "jmp 6b",
         "7:"; rounds = ROUNDS
 }
+/// One round for the general registers, the flags and the red zone; each depends on others and on the round before.
+macro_rules! round {
+    () => {
+        concat!(
+            "imul rax, rbx\n",
+            "adc rdx, rax\n",
+            "rol rsi, 7\n",
+            "xor rdi, rsi\n",
+            "add rbp, rdi\n",
+            "adc r8, rbp\n",
+            "sub r9, r8\n",
+            "sbb r10, r9\n",
+            "xor r11, [rsp - 128]\n",
+            "add r12, r11\n",
+            "lea r13, [r13 + r12*2]\n",
+            "ror r14, 13\n",
+            "adc r15, r14\n",
+            "mov [rsp - 128], r15\n",
+            "add [rsp - 8], r10\n",
+            "lea rbx, [rbx + rdx*4 + 1]\n",
+            "fadd st(3), st\n",
+            "fxch st(1)\n",
+            "fadd st(2), st\n",
+            "fxch st(1)\n",
+        )
+    };
+}
+
+/// Fills some of the x87 registers above the one that was loaded.
+macro_rules! fill_x87 {
+    () => {
+        "fld1\n fldl2e\n fldpi\n"
+    };
+}
+
+/// The sum of them, in the register that is stored.
+macro_rules! gather_x87 {
+    () => {
+        "faddp st(1), st\n faddp st(1), st\n faddp st(1), st\n"
+    };
+}
+
 exercise! {
-    /// Goes round [`ROUNDS`] times, each time making every register depend on others.
+    /// Goes round [`ROUNDS`] times, each time making every kind of register that there always is depend on others.
     compute:
+        fill_x87!(),
         "mov rcx, [rip + {rounds}]",
         "6:",
-        "imul rax, rbx",
-        "adc rdx, rax",
-        "rol rsi, 7",
-        "xor rdi, rsi",
-        "add rbp, rdi",
-        "adc r8, rbp",
-        "sub r9, r8",
-        "sbb r10, r9",
-        "xor r11, [rsp - 128]",
-        "add r12, r11",
-        "lea r13, [r13 + r12*2]",
-        "ror r14, 13",
-        "adc r15, r14",
-        "mov [rsp - 128], r15",
-        "add [rsp - 8], r10",
-        "lea rbx, [rbx + rdx*4 + 1]",
-        "paddq xmm0, xmm1",
-        "pxor xmm1, xmm2",
-        "paddq xmm2, xmm15",
-        "psubq xmm15, xmm0",
+        round!(),
+        sixteen!(),
+        "paddq xmm\\i, xmm0",
+        "pxor xmm0, xmm\\i",
+        ".endr",
         "dec rcx",
-        "jnz 6b"; rounds = ROUNDS
+        "jnz 6b",
+        gather_x87!(); rounds = ROUNDS
+}
+exercise! {
+    /// The same with the whole of the AVX registers.
+    compute_avx:
+        fill_x87!(),
+        "mov rcx, [rip + {rounds}]",
+        "6:",
+        round!(),
+        sixteen!(),
+        "vxorpd ymm\\i, ymm\\i, ymm0",
+        "vshufpd ymm0, ymm0, ymm\\i, 5",
+        ".endr",
+        "vperm2f128 ymm0, ymm0, ymm0, 1",
+        "vpaddq xmm1, xmm1, xmm0",
+        "vinsertf128 ymm0, ymm0, xmm1, 1",
+        "dec rcx",
+        "jnz 6b",
+        gather_x87!(); rounds = ROUNDS
 }

@@ -22,6 +22,9 @@
 //! | `fault-resume` | handles faults of several kinds; compares all registers, flags and the red zone | 0 |
 //! | `fault-many N` | handles N faults | 0 |
 //! | `upcall-resume` | interrupts a computation by upcalls; compares with one left alone | 0 |
+//! | `upcall-exact N` | the same in all registers there are, until N upcalls have come | 0 |
+//! | `upcall-deadline N` | the same, interrupted by N deadlines for guests that run | 0 |
+//! | `upcall-traffic PORT N` | the same, interrupted N times by what comes to the TCP port | 0 |
 //! | `upcall-idle` | takes the upcall that ends an IDLE | 0 |
 //! | `fpu N` | rings FLUSH N times with all registers in use; compares them | 0 |
 //! | `protection` | reads, writes and executes in each part of the address map | 0 |
@@ -42,6 +45,9 @@
 //! | `udp-echo PORT` | prints `ready`; sends datagrams to the UDP port back (see `datagrams::echo`) | 0, when asked to stop |
 //! | `threads WHAT N` | starts threads that do WHAT (see `threads::run`) | 0; `panic` 101; `overflow` crash |
 //! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
+//! | `wake-computing PORT` | the same beside a thread that computes for ever | 0, when asked to stop |
+//! | `tick MS` | prints `ready`; has a timer every MS milliseconds | 0, when asked to stop |
+//! | `lateness SECONDS` | has timers of 1 ms, 10 ms and 1 s; prints how late they were (see `lateness::run`) | 0 |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
 //! A check that fails prints a line that starts with `FAILED` and ends with status 1; an unknown
@@ -54,15 +60,18 @@ mod crashes;
 mod datagrams;
 mod devices;
 mod egress;
+mod exact;
 mod exercise;
 mod handlers;
 mod instructions;
+mod lateness;
 mod memory;
 mod resume;
 mod state;
 mod threads;
 mod time;
 mod wake;
+mod wide;
 
 use ilwaco::abi::doorbell;
 use ilwaco::{print, println};
@@ -97,6 +106,12 @@ fn start() -> u8 {
         "fault-resume" => resume::faults(),
         "fault-many" => resume::many_faults(number(rest)),
         "upcall-resume" => resume::upcalls(),
+        "upcall-exact" => exact::always(number(rest)),
+        "upcall-deadline" => exact::deadlines(number(rest)),
+        "upcall-traffic" => {
+            let (port, count) = rest.split_once(' ').unwrap_or((rest, ""));
+            exact::traffic(number(port) as u16, number(count))
+        }
         "upcall-idle" => resume::upcall_after_idle(),
         "fpu" => resume::doorbells(number(rest)),
         "protection" => memory::protection(),
@@ -120,6 +135,9 @@ fn start() -> u8 {
             threads::run(what, number(count))
         }
         "wake" => wake::serve(number(rest) as u16),
+        "wake-computing" => wake::serve_computing(number(rest) as u16),
+        "tick" => wake::tick(number(rest)),
+        "lateness" => lateness::run(number(rest)),
         "spin" => time::spin(),
         _ => {
             println!("unknown command \"{command}\"");

@@ -83,7 +83,7 @@ fn fault(case: &Case, state: State) -> Checked {
 }
 
 /// Registers at the entry, and where the frame lies.
-fn entered(frame: &Frame) -> Checked {
+pub fn entered(frame: &Frame) -> Checked {
     let entered = ENTERED.get();
     let rsp = frame.gpr[GPR_RSP];
     let at = entered.gpr[RDI];
@@ -100,6 +100,11 @@ fn entered(frame: &Frame) -> Checked {
 /// Whether an exercise left all registers as they were.
 fn same(before: State, after: State) -> Checked {
     check(after.gpr[GPR_RSP] == STACK.get(), "RSP was not restored")?;
+    equal(before, after)
+}
+
+/// Whether all but the stack pointer is the same in two states.
+pub fn equal(before: State, after: State) -> Checked {
     let (before, after) = (before.comparable(), after.comparable());
     check(before.gpr == after.gpr, "a general register changed")?;
     check(before.rflags == after.rflags, "a flag changed")?;

@@ -1,9 +1,38 @@
-//! Says when the guest ran for what arrived: a TCP server that answers bytes with times.
+//! Says when the guest ran for what arrived: a TCP server that answers bytes with times. And wakes for nothing but
+//! a timer.
 
 use crate::{Checked, Failed};
+use core::time::Duration;
 use ilwaco::clock::time_stamp;
 use ilwaco::net::{Error, TcpListener, TcpStream};
-use ilwaco::{println, stop, task};
+use ilwaco::{println, stop, task, thread, time};
+
+/// Serves as [`serve`] does, beside a thread that computes for ever: the guest never idles, and the first of the two
+/// times is of no use.
+pub fn serve_computing(port: u16) -> Checked {
+    drop(thread::spawn(|| {
+        let mut number = 1_u64;
+        loop {
+            number = core::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005) ^ 1);
+        }
+    }));
+    serve(port)
+}
+
+/// Has a timer every so many milliseconds, until asked to stop.
+pub fn tick(milliseconds: u64) -> Checked {
+    ilwaco::block_on(async move {
+        ilwaco::spawn(async move {
+            let mut ticks = time::interval(Duration::from_millis(milliseconds.max(1)));
+            loop {
+                ticks.tick().await;
+            }
+        });
+        println!("ready");
+        stop::requested().await;
+        Ok(())
+    })
+}
 
 /// Serves TCP connections to a port, until asked to stop. Each byte that arrives is answered by 16: the
 /// time-stamp counter when the guest ran first after its IDLE, and when it answers, both
