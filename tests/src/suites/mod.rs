@@ -10,6 +10,7 @@ mod entropy_device;
 mod equality;
 mod events;
 mod faults;
+mod game;
 mod hostile_net;
 mod image;
 mod memory;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Suite> {
         hostile_net::suite(),
         egress::suite(),
         publish_udp::suite(),
+        game::suite(),
         neighbours::suite(),
         sandbox::suite(),
         tap::suite(),
