@@ -66,6 +66,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
     }
     server.stop(mailbox.outgoing());
     mailbox.send().await;
+    // The socket still has them: they leave when the network has its turn, before the socket is closed.
+    ilwaco::yield_now().await;
     ilwaco::println!("{}", server.status());
     Ok(())
 }
