@@ -36,6 +36,10 @@
 //! | `idle MS` | idles MS milliseconds; prints `slept=` in µs | 0 |
 //! | `idle-many N` | idles N times for 1 ms | 0 |
 //! | `idle-pending` | IDLE returns at once if something is pending or the deadline has passed | 0 |
+//! | `timers S` | runs timers of 1 ms, 10 ms and 1 s for S seconds; prints how late they are (see `timers`) | 0 |
+//! | `timer-order N` | sets N timers; they come in the order of their deadlines | 0 |
+//! | `clock-watch` | prints `ready`; reads the clock and idles until asked to stop | 0 |
+//! | `clock-stopped MS` | prints `ready`; idles MS milliseconds, in which the monitor may be stopped | 0 |
 //! | `console-echo` | prints `ready`, answers lines of the console device until `quit` | 0 |
 //! | `console-bulk N` | writes N letters to the console device | 0 |
 //! | `console-count N` | prints `ready`, reads N bytes of the console device; prints `bytes=` and `sum=` | 0 |
@@ -70,6 +74,7 @@ mod resume;
 mod state;
 mod threads;
 mod time;
+mod timers;
 mod wake;
 mod wide;
 
@@ -123,6 +128,10 @@ fn start() -> u8 {
         "idle" => time::idle(number(rest)),
         "idle-many" => time::idle_many(number(rest)),
         "idle-pending" => time::idle_pending(),
+        "timers" => timers::periods(number(rest)),
+        "timer-order" => timers::order(number(rest)),
+        "clock-watch" => timers::watch(),
+        "clock-stopped" => timers::stopped(number(rest)),
         "console-echo" => ilwaco::block_on(devices::console_echo()),
         "console-bulk" => ilwaco::block_on(devices::console_bulk(number(rest))),
         "console-count" => ilwaco::block_on(devices::console_count(number(rest))),

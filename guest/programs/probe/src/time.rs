@@ -20,7 +20,7 @@ const AT_ONCE: u64 = 2_000 * MS;
 const STOPPED: u32 = 3;
 
 /// IDLE until a deadline, once; the bits that were pending.
-fn idle_once(deadline_ns: u64) -> u64 {
+pub fn idle_once(deadline_ns: u64) -> u64 {
     let registers = virtual_registers();
     registers.idle_deadline_ns.store(deadline_ns, Ordering::SeqCst);
     instructions::out(doorbell::IDLE, 0);

@@ -1,0 +1,172 @@
+//! Timers of tasks: how late they are, that none is early, and their order; and the clock while the monitor is moved
+//! and stopped.
+
+use crate::{Checked, check, instructions, time};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use ilwaco::abi::doorbell;
+use ilwaco::abi::registers::{NO_DEADLINE, PENDING_STOP, PENDING_TIMER};
+use ilwaco::clock::{Instant, realtime_ns};
+use ilwaco::println;
+use ilwaco::registers::virtual_registers;
+use ilwaco::time::{interval_at, sleep_until};
+
+const MS: u64 = 1_000_000;
+
+/// Periods of the timers that run at once.
+const PERIODS_MS: [u64; 3] = [1, 10, 1000];
+
+/// How far ahead the first of all timers is, so that all are set before it is due.
+const START: Duration = Duration::from_millis(100);
+
+/// Timers of 1 ms, 10 ms and 1 s at once, for some seconds. Prints for each period how often the timer came, and
+/// percentiles of how late it was.
+pub fn periods(seconds: u64) -> Checked {
+    let first = Instant::now() + START;
+    let early = Rc::new(RefCell::new(0));
+    ilwaco::block_on({
+        let early = Rc::clone(&early);
+        async move {
+            let done = Rc::new(RefCell::new(0));
+            for ms in PERIODS_MS {
+                let (early, done) = (Rc::clone(&early), Rc::clone(&done));
+                ilwaco::spawn(async move {
+                    *early.borrow_mut() += measure(first, ms, seconds).await;
+                    *done.borrow_mut() += 1;
+                });
+            }
+            while *done.borrow() < PERIODS_MS.len() {
+                ilwaco::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    });
+    check(*early.borrow() == 0, "a timer came too early")
+}
+
+/// One timer; how often it was too early, or not the next one.
+async fn measure(first: Instant, ms: u64, seconds: u64) -> u64 {
+    let mut ticks = interval_at(first, Duration::from_millis(ms));
+    let count = (seconds * 1000 / ms).max(1);
+    let (mut late, mut wrong) = (Vec::with_capacity(count as usize), 0);
+    for number in 0..count {
+        let due = ticks.tick().await;
+        let now = Instant::now();
+        late.push(now.since(due).as_nanos() as u64);
+        let in_order = due.as_ns() == first.as_ns() + number * ms * MS;
+        wrong += u64::from(now < due || !in_order);
+    }
+    late.sort_unstable();
+    let at = |permille: usize| late[(late.len() - 1) * permille / 1000] as f64 / 1000.0;
+    println!(
+        "timer period_ms={ms} count={count} late_us_p50={:.1} late_us_p99={:.1} late_us_p999={:.1} \
+         late_us_max={:.1}",
+        at(500),
+        at(990),
+        at(999),
+        at(1000)
+    );
+    wrong
+}
+
+/// Timers set in any order come in the order of their deadlines, each once, and none is early.
+pub fn order(count: u64) -> Checked {
+    let start = Instant::now() + START;
+    let came = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&came);
+    ilwaco::block_on(async move {
+        for number in 0..count {
+            let seen = Rc::clone(&seen);
+            let after = number.wrapping_mul(0x9e37_79b9) % 50_000;
+            let due = start + Duration::from_micros(after);
+            ilwaco::spawn(async move {
+                sleep_until(due).await;
+                seen.borrow_mut().push((due, Instant::now()));
+            });
+        }
+        while (seen.borrow().len() as u64) < count {
+            ilwaco::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let came = came.borrow();
+    check(came.len() as u64 == count, "a timer came twice")?;
+    check(came.iter().all(|(due, now)| now >= due), "a timer came too early")?;
+    check(came.is_sorted_by_key(|(due, _)| *due), "timers out of order")
+}
+
+/// Reads the clock, computing and idling in turns, until asked to stop; prints `ready` first.
+pub fn watch() -> Checked {
+    println!("ready");
+    let (mut last, mut readings, mut gap) = (Instant::now(), 0_u64, 0);
+    let mut drift = Drift::new();
+    loop {
+        for _ in 0..20_000 {
+            let now = Instant::now();
+            check(now >= last, "the clock went backwards")?;
+            gap = gap.max(now.since(last).as_nanos());
+            last = now;
+            readings += 1;
+        }
+        drift.look();
+        let deadline = last.as_ns() + MS;
+        let bits = time::idle_once(deadline);
+        let now = Instant::now();
+        check(now >= last, "the clock went backwards across IDLE")?;
+        let due = now.as_ns() >= deadline;
+        check(due || bits & 1 << PENDING_TIMER == 0, "the timer came before the deadline")?;
+        last = now;
+        if bits & 1 << PENDING_STOP != 0 {
+            println!("readings={readings} longest_gap_us={}", gap / 1000);
+            println!("apart_us={}", drift.most / 1000);
+            println!("realtime={}", realtime_ns());
+            return Ok(());
+        }
+    }
+}
+
+/// How far monotonic and real time move apart.
+struct Drift {
+    monotonic: u64,
+    real: u64,
+    most: u64,
+}
+
+impl Drift {
+    fn new() -> Self {
+        Self { monotonic: Instant::now().as_ns(), real: realtime_ns(), most: 0 }
+    }
+
+    fn look(&mut self) {
+        let monotonic = Instant::now().as_ns() - self.monotonic;
+        self.most = self.most.max(monotonic.abs_diff(realtime_ns().wrapping_sub(self.real)));
+    }
+}
+
+/// Sets a deadline, prints `ready`, and idles, while somebody stops and continues the monitor; the deadline passes
+/// meanwhile, and raises its bit once. Prints the time before and after.
+pub fn stopped(ms: u64) -> Checked {
+    let registers = virtual_registers();
+    let start = Instant::now();
+    let deadline = start.as_ns() + ms * MS;
+    println!("ready");
+    let mut fired = 0;
+    while Instant::now().as_ns() < deadline || fired == 0 {
+        let bits = time::idle_once(if fired == 0 { deadline } else { NO_DEADLINE });
+        if bits & 1 << PENDING_TIMER != 0 {
+            check(Instant::now().as_ns() >= deadline, "the timer came before the deadline")?;
+            fired += 1;
+        }
+    }
+    // For a while nothing else may come of it, idling or running.
+    registers.idle_deadline_ns.store(NO_DEADLINE, Ordering::SeqCst);
+    for _ in 0..100 {
+        instructions::out(doorbell::FLUSH, 0);
+    }
+    let again = registers.pending.load(Ordering::SeqCst) & 1 << PENDING_TIMER != 0;
+    check(fired == 1 && !again, "the timer came twice")?;
+    println!("passed_us={}", start.elapsed().as_micros());
+    println!("realtime={}", realtime_ns());
+    Ok(())
+}
