@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Threads compute, and tasks do input and output: sockets and timers can be waited for in a thread by
-//! [`block_on`], but `ilwaco::spawn`, block devices, console devices and entropy devices belong to tasks.
+//! [`block_on`], but `ilwaco::spawn`, block devices and console devices belong to tasks.
 //! A thread may use as much stack as half of the program's (128 KiB, unless `program!` says otherwise);
 //! one that uses more ends the guest with a crash report, as the program itself would, and one that
 //! panics ends it with status 101. When the program ends, its threads end too.
