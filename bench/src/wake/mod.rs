@@ -1,0 +1,103 @@
+//! `bench wake` and `bench idle`: how soon a guest runs when something happens, and how seldom when
+//! nothing does.
+
+mod client;
+mod computing;
+mod crowd;
+mod guests;
+mod latencies;
+pub(crate) mod native;
+mod plots;
+mod rounds;
+mod text;
+mod ticks;
+mod timers;
+
+use crate::backend::Backend;
+use crate::document;
+use crate::figures::Figures;
+use crate::guest;
+use crate::options::{CommonOptions, CrowdOptions, IdleOptions, WakeOptions};
+use crate::programs::Programs;
+use crate::targets;
+use anyhow::Result;
+use rounds::Rounds;
+use ticks::Rate;
+
+/// Measures, prints, and writes the document.
+pub(crate) fn run(options: &WakeOptions) -> Result<()> {
+    guests::pins();
+    let programs = Programs::find()?;
+    let mut figures = Figures::default();
+    text::declare(&options.common, &mut figures, text::wake_names());
+    let backends = usable(&options.common, &programs, &mut figures)?;
+    let rate = Rate::measure();
+    let rounds = Rounds::measure(&backends, options, rate, &programs)?;
+    rounds.fill(&mut figures);
+    let mut computing = Vec::new();
+    for &backend in &backends {
+        computing.push((backend, computing::measure(backend, options, rate, &programs)?));
+        timers::measure(backend, options.timer_seconds, &programs, &mut figures)?;
+    }
+    computing::fill(&computing, &mut figures);
+    let idle = IdleOptions { common: options.common.clone(), crowd: options.crowd };
+    measure_idle(&idle, &programs, &mut figures)?;
+    if options.common.writes() {
+        plots::write(&rounds, &computing)?;
+    }
+    let parts =
+        [("wake", text::wake(&figures, options)), ("idle", text::idle(&figures, options.crowd))];
+    finish(&options.common, &figures, &parts)
+}
+
+/// The same for idle guests alone.
+pub(crate) fn run_idle(options: &IdleOptions) -> Result<()> {
+    let programs = Programs::find()?;
+    let mut figures = Figures::default();
+    measure_idle(options, &programs, &mut figures)?;
+    finish(&options.common, &figures, &[("idle", text::idle(&figures, options.crowd))])
+}
+
+fn measure_idle(options: &IdleOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
+    text::declare(&options.common, figures, text::idle_names());
+    let CrowdOptions { guests, .. } = options.crowd;
+    for backend in usable(&options.common, programs, figures)? {
+        if guests > 0 {
+            crowd::measure(backend, options.crowd, programs, figures)?;
+        }
+    }
+    Ok(())
+}
+
+/// The back ends that this machine has, of those to be measured.
+fn usable(
+    options: &CommonOptions,
+    programs: &Programs,
+    figures: &mut Figures,
+) -> Result<Vec<Backend>> {
+    let mut usable = Vec::new();
+    for backend in options.backends() {
+        match guest::problem(backend, programs)? {
+            Some(problem) => figures.skip(backend.title(), &problem),
+            None => usable.push(backend),
+        }
+    }
+    Ok(usable)
+}
+
+fn finish(options: &CommonOptions, figures: &Figures, parts: &[(&str, String)]) -> Result<()> {
+    for line in targets::missed(figures) {
+        eprintln!("missed: {line}");
+    }
+    if options.json {
+        println!("{}", figures.json());
+        return Ok(());
+    }
+    for (name, text) in parts {
+        println!("{text}");
+        if options.writes() {
+            document::write(name, text)?;
+        }
+    }
+    Ok(())
+}
