@@ -51,7 +51,6 @@
 //! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
 //! | `wake-computing PORT` | the same beside a thread that computes for ever | 0, when asked to stop |
 //! | `tick MS` | prints `ready`; has a timer every MS milliseconds | 0, when asked to stop |
-//! | `lateness SECONDS` | has timers of 1 ms, 10 ms and 1 s; prints how late they were (see `lateness::run`) | 0 |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
 //! A check that fails prints a line that starts with `FAILED` and ends with status 1; an unknown
@@ -68,7 +67,6 @@ mod exact;
 mod exercise;
 mod handlers;
 mod instructions;
-mod lateness;
 mod memory;
 mod resume;
 mod state;
@@ -146,7 +144,6 @@ fn start() -> u8 {
         "wake" => wake::serve(number(rest) as u16),
         "wake-computing" => wake::serve_computing(number(rest) as u16),
         "tick" => wake::tick(number(rest)),
-        "lateness" => lateness::run(number(rest)),
         "spin" => time::spin(),
         _ => {
             println!("unknown command \"{command}\"");
