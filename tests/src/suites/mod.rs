@@ -1,5 +1,6 @@
 //! The suites: what is tested, by subject.
 
+mod batching;
 mod block;
 mod c_guest;
 mod console;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Suite> {
         tap::suite(),
         socket_net::suite(),
         vhost_user::suite(),
+        batching::suite(),
         block::suite(),
         console_device::suite(),
         entropy_device::suite(),
