@@ -23,6 +23,9 @@ mod signals;
 mod socket_net;
 mod store;
 mod tap;
+mod threads;
+mod time;
+mod upcalls;
 mod vhost_user;
 mod web;
 
@@ -32,6 +35,9 @@ use crate::registry::Suite;
 pub fn all() -> Vec<Suite> {
     vec![
         doorbells::suite(),
+        time::suite(),
+        upcalls::suite(),
+        threads::suite(),
         console::suite(),
         memory::suite(),
         faults::suite(),
