@@ -33,7 +33,7 @@ pub(crate) fn receive(stream: &mut TcpStream) -> Result<Vec<u8>> {
 }
 
 /// The body, once all of it is there.
-fn complete_body(response: &[u8]) -> Result<Option<&[u8]>> {
+pub(crate) fn complete_body(response: &[u8]) -> Result<Option<&[u8]>> {
     let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };

@@ -68,17 +68,24 @@ pub(crate) struct Guest {
     pub(crate) backend: Backend,
     /// Its memory in MiB.
     pub(crate) memory_mib: u64,
+    /// Fields of its configuration, as `denali run --set` takes them.
+    pub(crate) settings: &'static [&'static str],
 }
 
 impl Guest {
     /// A guest that greets and ends.
     pub(crate) fn hello(backend: Backend, memory_mib: u64) -> Self {
-        Self { image: "hello", backend, memory_mib }
+        Self { image: "hello", backend, memory_mib, settings: &[] }
     }
 
     /// A web server in 16 MiB with one published port, as in resources/vms/web.json.
     pub(crate) fn web(backend: Backend) -> Self {
-        Self { image: "web", backend, memory_mib: 16 }
+        Self { image: "web", backend, memory_mib: 16, settings: &[] }
+    }
+
+    /// The same guest with these fields of its configuration set.
+    pub(crate) fn with(self, settings: &'static [&'static str]) -> Self {
+        Self { settings, ..self }
     }
 
     fn has_network(self) -> bool {
@@ -90,6 +97,9 @@ impl Guest {
         let mut command = Command::new(&programs.denali);
         command.args(["run", self.image, "--hypervisor", self.backend.name()]);
         command.arg("--memory").arg(format!("{}MiB", self.memory_mib));
+        for setting in self.settings {
+            command.args(["--set", setting]);
+        }
         if self.has_network() {
             command.args(["--publish", "127.0.0.1:0:80"]);
         }
@@ -111,6 +121,9 @@ impl Guest {
         let mut document = Document::of_image(self.image);
         document.set(&format!("memory={}MiB", self.memory_mib))?;
         document.set(&format!("hypervisor={}", self.backend.name()))?;
+        for setting in self.settings {
+            document.set(setting)?;
+        }
         if self.has_network() {
             document.publish("127.0.0.1:0:80")?;
         }
@@ -155,15 +168,21 @@ pub(crate) struct Idlers<'a> {
     image: SealedImage,
     console: (PipeReader, io::PipeWriter),
     running: Vec<Running>,
+    addresses: Vec<SocketAddr>,
 }
 
 impl<'a> Idlers<'a> {
     /// None yet.
     pub(crate) fn new(backend: Backend, way: Way, programs: &'a Programs) -> Result<Self> {
+        Self::of(Guest::web(backend), way, programs)
+    }
+
+    /// None yet; they will all be like `guest`.
+    pub(crate) fn of(guest: Guest, way: Way, programs: &'a Programs) -> Result<Self> {
         let console = io::pipe().context("cannot make a pipe")?;
-        let guest = Guest::web(backend);
         let image = guest.seal_image()?;
-        Ok(Self { guest, way, programs, image, console, running: Vec::new() })
+        let (running, addresses) = (Vec::new(), Vec::new());
+        Ok(Self { guest, way, programs, image, console, running, addresses })
     }
 
     /// Starts more, until there are `count`, and waits until all serve.
@@ -185,6 +204,11 @@ impl<'a> Idlers<'a> {
         self.running.iter().map(Running::pid).collect()
     }
 
+    /// Where they listen: of those that are started by the monitor alone.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Bytes of RAM of each.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.guest.memory_mib << 20
@@ -199,7 +223,9 @@ impl<'a> Idlers<'a> {
             }
             Way::Exec => {
                 let streams = Guest::streams(self.programs, console)?;
-                self.guest.prepare(Some(&self.image))?.spawn(&self.programs.monitor, streams)?
+                let launch = self.guest.prepare(Some(&self.image))?;
+                self.addresses.extend(launch.published().iter().map(|port| port.host));
+                launch.spawn(&self.programs.monitor, streams)?
             }
         };
         self.running.push(Running::new(child));

@@ -1,5 +1,5 @@
 //! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP,
-//! carries bulk data and reads its disk.
+//! carries bulk data and reads its disk, and what batching and idling are worth when many serve at once.
 //!
 //! Each measurement runs real guests by the programs that people use, prints what it found, and
 //! writes it into docs/performance.md.
@@ -15,9 +15,11 @@ mod host;
 mod http;
 mod net;
 mod options;
+mod plot;
 mod proc;
 mod programs;
 mod running;
+mod scale;
 mod startup;
 mod summary;
 mod table;
@@ -52,6 +54,7 @@ fn measure(options: &Options) -> Result<()> {
         Command::Http(http) => http::run(http),
         Command::Net(net) => net::run(net),
         Command::Block(block) => block::run(block),
+        Command::Scale(scale) => scale::run(scale),
         Command::NativeServer { .. } => Ok(()),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Net(NetOptions),
     /// Reads of a guest from its disk, beside fio on the same file.
     Block(BlockOptions),
+    /// HTTP requests of many guests at once, with and without batched interrupts and idling.
+    Scale(ScaleOptions),
     /// The native server that the guest is compared with: serves what it reads from standard input.
     #[command(hide = true)]
     NativeServer {
@@ -103,6 +105,26 @@ pub(crate) struct BlockOptions {
     /// MiB of the file that is read.
     #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u64).range(64..))]
     pub(crate) mib: u64,
+}
+
+/// Options of `bench scale`.
+#[derive(Args, Debug)]
+pub(crate) struct ScaleOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Guests that serve at once, one count after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 400],
+        value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) guests: Vec<u32>,
+    /// Connections to each guest.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) connections: u32,
+    /// Rounds; in each, every variant is measured once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How long each variant is measured in a round, in seconds.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
 }
 
 impl CommonOptions {

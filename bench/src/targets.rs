@@ -49,6 +49,8 @@ const KVM: &[(&str, Good, f64)] = &[
     ("rand_read_ratio", AtLeast, 0.8),
     ("seq_read_ratio", AtLeast, 0.8),
     ("rand_read_exits_per_request", AtMost, 0.2),
+    ("gain_percent_second", AtLeast, 30.0),
+    ("gain_factor", AtLeast, 2.0),
 ];
 
 fn find(name: &str, backend: Backend) -> Option<(Good, f64)> {

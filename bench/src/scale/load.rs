@@ -1,0 +1,158 @@
+//! The load: one thread that keeps some connections to each server busy, a request on each at a time.
+
+use super::latencies::Latencies;
+use crate::client::complete_body;
+use anyhow::{Context, Result, bail};
+use epoll::{ControlOptions, Event, Events};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::{Duration, Instant};
+
+/// How long nothing at all may be answered, and how long until everybody has answered once.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is asked.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
+
+/// How every answer begins.
+const FINE: &[u8] = b"HTTP/1.1 200 ";
+
+/// A connection, and the request that is out on it.
+struct Connection {
+    stream: TcpStream,
+    asked: Instant,
+    /// The answer so far, of which no more is kept than the first one.
+    received: usize,
+    start: Vec<u8>,
+    /// Bytes of every answer, known from the first one.
+    length: Option<usize>,
+}
+
+/// Connections to all servers.
+pub(super) struct Load {
+    epoll: File,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+    /// Connections that have not answered yet.
+    silent: usize,
+}
+
+impl Load {
+    /// Connects `each` times to every server.
+    pub(super) fn connect(servers: &[SocketAddr], each: usize) -> Result<Self> {
+        let epoll = epoll::create(true).context("cannot make an epoll")?;
+        // SAFETY: the descriptor was made above and has no other owner.
+        let epoll = unsafe { File::from_raw_fd(epoll) };
+        let mut load =
+            Self { epoll, connections: Vec::new(), buffer: vec![0; 16 * 1024], silent: 0 };
+        for _ in 0..each {
+            for &server in servers {
+                load.add(server)?;
+            }
+        }
+        load.silent = load.connections.len();
+        Ok(load)
+    }
+
+    fn add(&mut self, server: SocketAddr) -> Result<()> {
+        let stream = TcpStream::connect(server).context("cannot connect")?;
+        stream.set_nodelay(true).context("cannot set up a connection")?;
+        stream.set_nonblocking(true).context("cannot set up a connection")?;
+        let event = Event::new(Events::EPOLLIN, self.connections.len() as u64);
+        epoll::ctl(
+            self.epoll.as_raw_fd(),
+            ControlOptions::EPOLL_CTL_ADD,
+            stream.as_raw_fd(),
+            event,
+        )
+        .context("cannot watch a connection")?;
+        let (asked, start) = (Instant::now(), Vec::new());
+        self.connections.push(Connection { stream, asked, received: 0, start, length: None });
+        Ok(())
+    }
+
+    /// Asks on all connections, until each has been answered once and `warm` has passed.
+    pub(super) fn warm_up(&mut self, warm: Duration) -> Result<()> {
+        for connection in &mut self.connections {
+            connection.ask()?;
+        }
+        let start = Instant::now();
+        let mut unused = Latencies::default();
+        while self.silent > 0 || start.elapsed() < warm {
+            if start.elapsed() > PATIENCE {
+                bail!("{} of {} connections have no answer", self.silent, self.connections.len());
+            }
+            self.step(&mut unused)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on for so long, and gives the latencies of what was answered meanwhile.
+    pub(super) fn run(&mut self, time: Duration) -> Result<Latencies> {
+        let mut latencies = Latencies::default();
+        let start = Instant::now();
+        while start.elapsed() < time {
+            self.step(&mut latencies)?;
+        }
+        Ok(latencies)
+    }
+
+    /// Waits for answers once, and asks again wherever there is one.
+    fn step(&mut self, latencies: &mut Latencies) -> Result<()> {
+        let mut events = [Event::new(Events::empty(), 0); 256];
+        let patience = PATIENCE.as_millis() as i32;
+        let count =
+            epoll::wait(self.epoll.as_raw_fd(), patience, &mut events).context("cannot wait")?;
+        if count == 0 {
+            bail!("no server answered for {} s", PATIENCE.as_secs());
+        }
+        for event in &events[..count] {
+            let connection = &mut self.connections[{ event.data } as usize];
+            let is_first = connection.length.is_none();
+            if connection.receive(&mut self.buffer)? {
+                latencies.push(connection.asked.elapsed().as_nanos() as u64);
+                self.silent -= usize::from(is_first);
+                connection.ask()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn ask(&mut self) -> Result<()> {
+        self.asked = Instant::now();
+        self.received = 0;
+        // The socket's buffer is empty, because the last request was answered.
+        self.stream.write_all(REQUEST).context("cannot send a request")
+    }
+
+    /// Reads once; true when the answer is complete.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        let count = match self.stream.read(buffer) {
+            Ok(0) => bail!("a connection ended in the midst of a response"),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error).context("cannot receive a response"),
+        };
+        if self.received == 0 && count >= FINE.len() && !buffer.starts_with(FINE) {
+            bail!("an answer other than 200");
+        }
+        self.received += count;
+        let Some(length) = self.length else {
+            self.start.extend_from_slice(&buffer[..count]);
+            if complete_body(&self.start)?.is_none() {
+                return Ok(false);
+            }
+            self.length = Some(self.start.len());
+            self.start = Vec::new();
+            return Ok(true);
+        };
+        if self.received > length {
+            bail!("an answer is longer than the first one was");
+        }
+        Ok(self.received == length)
+    }
+}
