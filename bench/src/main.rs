@@ -24,6 +24,7 @@ mod startup;
 mod summary;
 mod table;
 mod targets;
+mod wake;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -45,6 +46,9 @@ fn measure(options: &Options) -> Result<()> {
     if let Command::NativeServer { address } = options.command {
         return http::native::serve(address);
     }
+    if let Command::NativeSleeper = options.command {
+        return wake::native::serve();
+    }
     if cfg!(debug_assertions) {
         bail!("figures of a debug build mean nothing; use cargo run --release -p bench");
     }
@@ -55,6 +59,8 @@ fn measure(options: &Options) -> Result<()> {
         Command::Net(net) => net::run(net),
         Command::Block(block) => block::run(block),
         Command::Scale(scale) => scale::run(scale),
-        Command::NativeServer { .. } => Ok(()),
+        Command::Wake(wake) => wake::run(wake),
+        Command::Idle(idle) => wake::run_idle(idle),
+        Command::NativeServer { .. } | Command::NativeSleeper => Ok(()),
     }
 }

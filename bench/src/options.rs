@@ -25,6 +25,14 @@ pub(crate) enum Command {
     Block(BlockOptions),
     /// HTTP requests of many guests at once, with and without batched interrupts and idling.
     Scale(ScaleOptions),
+    /// From an event to a guest that idles or computes; how exact timers are; what a thousand idle guests
+    /// do.
+    Wake(WakeOptions),
+    /// What a thousand idle guests do, alone.
+    Idle(IdleOptions),
+    /// The native server that guests are compared with that are woken.
+    #[command(hide = true)]
+    NativeSleeper,
     /// The native server that the guest is compared with: serves what it reads from standard input.
     #[command(hide = true)]
     NativeServer {
@@ -35,7 +43,7 @@ pub(crate) enum Command {
 }
 
 /// Options of both.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CommonOptions {
     /// Print one flat JSON object of figures, and do not write docs/performance.md.
     #[arg(long)]
@@ -124,6 +132,44 @@ pub(crate) struct ScaleOptions {
     pub(crate) runs: u32,
     /// How long each variant is measured in a round, in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+/// Options of `bench wake`.
+#[derive(Args, Debug)]
+pub(crate) struct WakeOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Rounds; in each, every server is woken so often, one server after the other.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Events for each server in each round.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub(crate) events: u32,
+    /// How long timers are watched, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timer_seconds: u32,
+    #[command(flatten)]
+    pub(crate) crowd: CrowdOptions,
+}
+
+/// Options of `bench idle`.
+#[derive(Args, Debug)]
+pub(crate) struct IdleOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    #[command(flatten)]
+    pub(crate) crowd: CrowdOptions,
+}
+
+/// Options of what many idle guests do.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct CrowdOptions {
+    /// Guests at once; 0 leaves them out.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) guests: u32,
+    /// How long idle guests are watched, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 }
 

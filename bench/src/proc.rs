@@ -1,6 +1,7 @@
 //! What the kernel says in /proc about memory, processes and their mappings.
 
 use anyhow::{Context, Result};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -70,8 +71,26 @@ pub(crate) fn processor_seconds(pid: i32) -> Result<f64> {
     Ok(sum.context("/proc/PID/stat is not as expected")? / ticks_per_second)
 }
 
+/// The same without the kernel's rounding to hundredths of a second, of all threads that have not ended.
+pub(crate) fn precise_processor_seconds(pid: i32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for thread in thread_folders(pid)? {
+        let text = fs::read_to_string(thread.join("schedstat"));
+        let text = text.context("this kernel counts no processor time of threads")?;
+        let on_processor = text.split(' ').next().and_then(|first| first.parse::<f64>().ok());
+        nanoseconds += on_processor.context("/proc/PID/task/TID/schedstat is not as expected")?;
+    }
+    Ok(nanoseconds / 1e9)
+}
+
 /// The children of a process: the process back end has one, its guest.
 pub(crate) fn children(pid: i32) -> Result<Vec<i32>> {
+    children_of(&[pid])
+}
+
+/// The children of any of these processes.
+pub(crate) fn children_of(parents: &[i32]) -> Result<Vec<i32>> {
+    let parents: HashSet<String> = parents.iter().map(i32::to_string).collect();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry.context("cannot list /proc")?.file_name();
@@ -80,7 +99,7 @@ pub(crate) fn children(pid: i32) -> Result<Vec<i32>> {
         };
         // A process that is gone by now is nobody's child.
         let Ok(stat) = fs::read_to_string(format!("/proc/{candidate}/stat")) else { continue };
-        if stat_fields(&stat).get(1).is_some_and(|parent| *parent == pid.to_string()) {
+        if stat_fields(&stat).get(1).is_some_and(|parent| parents.contains(parent)) {
             found.push(candidate);
         }
     }
@@ -182,6 +201,7 @@ mod tests {
         assert!(own_threads(pid).unwrap() >= 1.0);
         assert!(context_switches(pid).unwrap() >= 0.0);
         assert!(processor_seconds(pid).unwrap() >= 0.0);
+        assert!(precise_processor_seconds(pid).unwrap() > 0.0, "it was started");
         assert!(!mappings(pid).unwrap().is_empty());
         assert!(children(std::process::id().cast_signed()).unwrap().contains(&pid));
     }

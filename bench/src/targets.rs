@@ -33,6 +33,8 @@ const BOTH: &[(&str, Good, f64)] = &[
     ("idle_switches_run_per_10s", AtMost, 0.0),
     ("threads", AtMost, 1.0),
     ("threads_run", AtMost, 1.0),
+    ("switches_no_timers", AtMost, 0.0),
+    ("cpu_percent_1hz", AtMost, 10.0),
 ];
 
 /// The same for KVM alone.

@@ -40,6 +40,8 @@ pub(super) struct Kind {
     pub(super) arguments: String,
     /// A TCP port that is published.
     pub(super) port: Option<u16>,
+    /// Whether it says a line when it is ready.
+    pub(super) greets: bool,
     /// Assignments to its configuration.
     pub(super) settings: Vec<String>,
 }
@@ -47,12 +49,29 @@ pub(super) struct Kind {
 impl Kind {
     /// The probe with this argument string.
     pub(super) fn probe(arguments: impl Into<String>, port: Option<u16>) -> Self {
-        Self { image: PROBE_PATH, arguments: arguments.into(), port, settings: Vec::new() }
+        Self {
+            image: PROBE_PATH,
+            arguments: arguments.into(),
+            port,
+            greets: true,
+            settings: Vec::new(),
+        }
     }
 
     /// The web server, which waits for its first client.
     pub(super) fn web() -> Self {
-        Self { image: "web", arguments: String::new(), port: Some(80), settings: Vec::new() }
+        Self {
+            image: "web",
+            arguments: String::new(),
+            port: Some(80),
+            greets: true,
+            settings: Vec::new(),
+        }
+    }
+
+    /// The same, which says nothing when it is ready.
+    pub(super) fn silent(self) -> Self {
+        Self { greets: false, ..self }
     }
 
     /// The same with one more assignment.
@@ -90,7 +109,7 @@ pub(super) struct Guests<'a> {
 }
 
 impl<'a> Guests<'a> {
-    /// Starts so many, and waits until each has said a line.
+    /// Starts so many, and waits until each is ready, as far as it says so.
     pub(super) fn start(
         kind: Kind,
         backend: Backend,
@@ -108,7 +127,9 @@ impl<'a> Guests<'a> {
             for _ in 0..BATCH.min(count - guests.running.len()) {
                 guests.start_one()?;
             }
-            guests.await_lines(guests.running.len())?;
+            if guests.kind.greets {
+                guests.await_lines(guests.running.len())?;
+            }
         }
         Ok(guests)
     }
@@ -191,12 +212,21 @@ pub(super) fn pin_server(pid: i32) -> Result<()> {
 
 /// Has `client` run on the clients' processor, where there is one.
 pub(super) fn as_client<R: Send>(client: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    on(CLIENT_PROCESSOR, client)
+}
+
+/// Has `server`, and whatever it starts, run on the servers' processor, where there is one.
+pub(super) fn as_server<R: Send>(server: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    on(SERVER_PROCESSOR, server)
+}
+
+fn on<R: Send>(processor: usize, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     let pinned = || {
-        pin(0, CLIENT_PROCESSOR)?;
-        client()
+        pin(0, processor)?;
+        work()
     };
     let joined = thread::scope(|scope| scope.spawn(pinned).join());
-    joined.unwrap_or_else(|_| bail!("a client has panicked"))
+    joined.unwrap_or_else(|_| bail!("a thread has panicked"))
 }
 
 fn pin(pid: i32, processor: usize) -> Result<()> {

@@ -1,6 +1,6 @@
 //! How late a guest's timers are, by its own clock.
 
-use super::guests::{Guests, Kind, pin_server};
+use super::guests::{Guests, Kind, as_server};
 use super::text::of_both;
 use crate::backend::Backend;
 use crate::figures::Figures;
@@ -8,9 +8,9 @@ use crate::programs::Programs;
 use crate::table::Table;
 use anyhow::{Context, Result};
 
-/// Periods in µs, what names of figures have in them, and what people call them.
+/// Periods in ms, what names of figures have in them, and what people call them.
 const PERIODS: [(u64, &str, &str); 3] =
-    [(1_000, "1ms", "1 ms"), (10_000, "10ms", "10 ms"), (1_000_000, "1s", "1 s")];
+    [(1, "1ms", "1 ms"), (10, "10ms", "10 ms"), (1000, "1s", "1 s")];
 
 /// What the guest says of each timer, and what people call it.
 const SHARES: [(&str, &str); 4] =
@@ -34,26 +34,23 @@ pub(super) fn measure(
     figures: &mut Figures,
 ) -> Result<()> {
     eprintln!("{}: timers, for {seconds} s", backend.title());
-    let kind = Kind::probe(format!("lateness {seconds}"), None);
-    let guest = Guests::start(kind, backend, 1, programs)?;
-    guest.pids().into_iter().try_for_each(pin_server)?;
-    let text = guest.finish()?;
-    for (period_us, period, _) in PERIODS {
+    let kind = Kind::probe(format!("timers {seconds}"), None).silent();
+    let text = as_server(|| Guests::start(kind, backend, 1, programs)?.finish())?;
+    for (period_ms, period, _) in PERIODS {
         for (share, _) in SHARES {
-            let late = find(&text, period_us, share);
+            let late = find(&text, period_ms, share);
             let late = late.with_context(|| format!("the guest does not say how late: {text}"))?;
-            let name = format!("{}{}", name(period, share), backend.suffix());
-            figures.set(name, Some(late / 1000.0));
+            figures.set(format!("{}{}", name(period, share), backend.suffix()), Some(late));
         }
     }
     Ok(())
 }
 
-/// What the guest says of one timer, in ns.
-fn find(text: &str, period_us: u64, share: &str) -> Option<f64> {
-    let start = format!("period_us={period_us} ");
+/// What the guest says of one timer, in µs.
+fn find(text: &str, period_ms: u64, share: &str) -> Option<f64> {
+    let start = format!("timer period_ms={period_ms} ");
     let line = text.lines().find(|line| line.starts_with(&start))?;
-    let (_, rest) = line.split_once(&format!(" {share}_ns="))?;
+    let (_, rest) = line.split_once(&format!(" late_us_{share}="))?;
     rest.split(' ').next()?.parse().ok()
 }
 
@@ -76,11 +73,10 @@ mod tests {
 
     #[test]
     fn what_the_guest_says_is_understood() {
-        let text = "measuring\nperiod_us=1000 ticks=9 p50_ns=5 p99_ns=7 p999_ns=8 max_ns=9\n\
-                    period_us=10000 ticks=1 p50_ns=50 p99_ns=70 p999_ns=80 max_ns=90\n";
-        assert_eq!(find(text, 1000, "p99"), Some(7.0));
-        assert_eq!(find(text, 10_000, "max"), Some(90.0));
-        assert_eq!(find(text, 10_000, "p999"), Some(80.0));
-        assert_eq!(find(text, 1_000_000, "p50"), None);
+        let text = "timer period_ms=1 count=9 late_us_p50=5.0 late_us_p99=7.5 late_us_p999=8 \
+                    late_us_max=9.25\ntimer period_ms=10 count=1 late_us_p50=50 late_us_max=90\n";
+        assert_eq!((find(text, 1, "p99"), find(text, 1, "max")), (Some(7.5), Some(9.25)));
+        assert_eq!((find(text, 10, "max"), find(text, 10, "p999")), (Some(90.0), None));
+        assert_eq!(find(text, 1000, "p50"), None);
     }
 }
