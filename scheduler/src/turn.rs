@@ -26,7 +26,10 @@ pub struct Ended {
 pub struct Turn {
     quantum_ns: u64,
     precedence: Precedence,
+    /// It idled since the last tick.
     idled: bool,
+    /// The processor time it had used when it began to use up the quantum it is in, in ns.
+    used_before_ns: u64,
     entries: u64,
     entries_before: u64,
 }
@@ -36,7 +39,8 @@ impl Turn {
     #[must_use]
     pub fn new(quantum_ns: u64) -> Self {
         let precedence = Precedence::Credit;
-        Self { quantum_ns, precedence, idled: true, entries: 0, entries_before: 0 }
+        let (idled, used_before_ns, entries, entries_before) = (true, 0, 0, 0);
+        Self { quantum_ns, precedence, idled, used_before_ns, entries, entries_before }
     }
 
     /// Length of a quantum in ns.
@@ -68,11 +72,18 @@ impl Turn {
         slept_ns >= self.quantum_ns && self.set(Precedence::Credit)
     }
 
-    /// The timer of a quantum went off.
-    pub fn quantum_ended(&mut self) -> Ended {
+    /// The timer of a quantum went off; the guest has used so much processor time, in ns, since it started.
+    /// (Where processors are short, that is less than the time that has passed.)
+    pub fn quantum_ended(&mut self, used_ns: u64) -> Ended {
         let computed_through = self.entries.wrapping_sub(self.entries_before) <= 1;
         self.entries_before = self.entries;
-        let burned = !std::mem::replace(&mut self.idled, false);
+        if std::mem::replace(&mut self.idled, false) {
+            self.used_before_ns = used_ns;
+        }
+        let burned = used_ns.saturating_sub(self.used_before_ns) >= self.quantum_ns;
+        if burned {
+            self.used_before_ns = used_ns;
+        }
         Ended { computed_through, precedence_changed: burned && self.set(Precedence::Burned) }
     }
 
@@ -91,10 +102,14 @@ mod tests {
     fn a_burned_quantum_costs_the_credit_and_a_sleep_brings_it_back() {
         let mut turn = Turn::new(QUANTUM);
         turn.enters();
-        assert!(!turn.quantum_ended().precedence_changed, "the first was its credit's");
-        assert!(turn.quantum_ended().precedence_changed);
+        assert!(!turn.quantum_ended(5 * QUANTUM).precedence_changed, "it has just begun");
+        assert!(
+            !turn.quantum_ended(6 * QUANTUM - 1).precedence_changed,
+            "it did not have all of it"
+        );
+        assert!(turn.quantum_ended(6 * QUANTUM).precedence_changed);
         assert_eq!(turn.precedence(), Precedence::Burned);
-        assert!(!turn.quantum_ended().precedence_changed, "it has none to lose");
+        assert!(!turn.quantum_ended(8 * QUANTUM).precedence_changed, "it has none to lose");
         assert!(!turn.slept(QUANTUM - 1), "a nap");
         assert!(turn.slept(QUANTUM));
         assert_eq!(turn.precedence(), Precedence::Credit);
@@ -104,9 +119,9 @@ mod tests {
     #[test]
     fn a_guest_that_naps_in_each_quantum_keeps_its_credit() {
         let mut turn = Turn::new(QUANTUM);
-        for _ in 0..10 {
+        for n in 0..10 {
             turn.slept(1_000);
-            assert!(!turn.quantum_ended().precedence_changed);
+            assert!(!turn.quantum_ended(n * QUANTUM).precedence_changed);
         }
         assert_eq!(turn.precedence(), Precedence::Credit);
     }
@@ -116,16 +131,16 @@ mod tests {
         let mut turn = Turn::new(QUANTUM);
         turn.enters();
         turn.enters();
-        assert!(!turn.quantum_ended().computed_through);
+        assert!(!turn.quantum_ended(0).computed_through);
         turn.enters();
-        assert!(turn.quantum_ended().computed_through, "the entry after the tick is its only one");
+        assert!(turn.quantum_ended(0).computed_through, "the entry after the tick is its only one");
         turn.enters();
         turn.enters();
-        assert!(!turn.quantum_ended().computed_through);
+        assert!(!turn.quantum_ended(0).computed_through);
         turn.enters();
         turn.enters();
         turn.begins();
         turn.enters();
-        assert!(turn.quantum_ended().computed_through, "what was before the sleep does not count");
+        assert!(turn.quantum_ended(0).computed_through, "what was before the sleep does not count");
     }
 }

@@ -72,6 +72,12 @@ impl GuestClock {
         self.reading.monotonic_ns(rdtsc())
     }
 
+    /// The ns that so many ticks of the counter take.
+    #[must_use]
+    pub fn ns_of(&self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.rate)) >> SHIFT) as u64
+    }
+
     /// Writes clock and frequency into the virtual registers for the first time.
     pub fn publish_first(&mut self, registers: &VirtualRegisters) {
         registers.cpu_khz.store((self.ticks_per_second / 1_000) as u32, Ordering::Relaxed);

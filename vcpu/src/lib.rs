@@ -124,10 +124,16 @@ impl<M: Machine> VcpuLoop<M> {
         self.exits
     }
 
-    /// The interrupts of the guest so far.
+    /// The guest's interrupts: what was posted and how it was gathered.
     #[must_use]
-    pub fn interrupts(&self) -> denali_interrupts::Counters {
-        self.poster.counters()
+    pub fn interrupts(&self) -> &Poster {
+        &self.poster
+    }
+
+    /// The guest's clock.
+    #[must_use]
+    pub fn clock(&self) -> &GuestClock {
+        &self.clock
     }
 
     fn enter(&mut self) -> Result<State, Error> {

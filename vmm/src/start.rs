@@ -5,7 +5,7 @@ use crate::events::{Events, Share};
 use crate::guest::{self, ImageFile};
 use crate::machine::GuestMachine;
 use crate::output::Output;
-use crate::report::{Counters, CrashReport, Subject};
+use crate::report::{Counters, CrashReport, Spread, Subject};
 use crate::{devices, sandbox};
 use denali_abi::layout::ARGUMENTS_MAX;
 use denali_abi::status::{BAD_CONFIG, BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
@@ -151,9 +151,10 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     let vcpu = vm.create_vcpu(&registers)?;
 
     let batcher = Batcher::new();
-    let share = share.executed_by(vcpu.process_id());
-    let events =
-        Events::new(batcher.stop_line(), &spec.cpu, share).map_err(io_error("set up events"))?;
+    let events = share
+        .executed_by(vcpu.process_id())
+        .and_then(|share| Events::new(batcher.stop_line(), &spec.cpu, share))
+        .map_err(io_error("set up events"))?;
     let mut bus = devices::attach(&spec, &batcher, &ram, &events)?;
     bus.deliver_singly(spec.cpu.window_ns == Some(0));
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
@@ -240,12 +241,18 @@ impl Finished {
     }
 
     fn counters(&self) -> Counters {
-        let interrupts = self.guest.interrupts();
+        let (poster, clock) = (self.guest.interrupts(), self.guest.clock());
+        let (interrupts, sizes, times) =
+            (poster.counters(), poster.batch_sizes(), poster.times_held());
+        let ns = |percent| times.percentile(percent).map_or(0, |ticks| clock.ns_of(ticks));
+        let size = |percent| sizes.percentile(percent).unwrap_or(0);
         Counters {
             exits: self.guest.exits(),
             interrupts_raised: interrupts.raised,
             interrupts_delivered: interrupts.delivered,
             batches: interrupts.batches,
+            batch_size: Spread { p50: size(50.0), p99: size(99.0) },
+            time_held_ns: Spread { p50: ns(50.0), p99: ns(99.0) },
         }
     }
 }

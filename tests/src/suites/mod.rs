@@ -19,6 +19,7 @@ mod neighbours;
 mod publish_udp;
 mod refusals;
 mod sandbox;
+mod scheduling;
 mod signals;
 mod socket_net;
 mod store;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Suite> {
         game::suite(),
         neighbours::suite(),
         sandbox::suite(),
+        scheduling::suite(),
         tap::suite(),
         socket_net::suite(),
         vhost_user::suite(),

@@ -103,7 +103,7 @@ impl Events {
 
     fn end_quantum(&mut self) -> io::Result<()> {
         self.signals.take()?;
-        let ended = self.turn.quantum_ended();
+        let ended = self.turn.quantum_ended(self.share.used_ns()?);
         if ended.precedence_changed {
             self.share.set(self.turn.precedence())?;
         }

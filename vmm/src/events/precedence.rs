@@ -5,7 +5,10 @@
 //! interrupt the other; over time both get the same. Older kernels ignore the slice.
 
 use denali_scheduler::Precedence;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use std::io;
+use std::time::Duration;
 
 /// The slice of a guest that has credit, in ns: shorter than what other threads have by default.
 const CREDIT_SLICE_NS: u64 = 500_000;
@@ -18,6 +21,8 @@ pub(crate) struct Share {
     nice: i32,
     /// The process that executes the guest, beside the monitor's own thread.
     tracee: Option<u32>,
+    /// The processor time of whichever executes the guest.
+    clock: ClockId,
 }
 
 impl Share {
@@ -28,14 +33,23 @@ impl Share {
     /// When it is to be less nice than this process and this user may not be.
     pub(crate) fn take(niceness: i32) -> io::Result<Self> {
         let nice = own_nice().saturating_add(niceness).clamp(-20, 19);
-        let share = Self { nice, tracee: None };
+        let share = Self { nice, tracee: None, clock: ClockId::CLOCK_THREAD_CPUTIME_ID };
         share.tell(0, CREDIT_SLICE_NS)?;
         Ok(share)
     }
 
-    /// The guest is executed by this process, which has its share by inheritance.
-    pub(crate) fn executed_by(self, tracee: Option<u32>) -> Self {
-        Self { tracee, ..self }
+    /// The guest is executed by this process, if not by this thread; it has its share by inheritance.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(crate) fn executed_by(self, tracee: Option<u32>) -> io::Result<Self> {
+        match tracee {
+            None => Ok(self),
+            Some(process) => {
+                let clock = clock_getcpuclockid(Pid::from_raw(process as i32))?;
+                Ok(Self { tracee, clock, ..self })
+            }
+        }
     }
 
     /// Tells the host's scheduler of the guest's precedence.
@@ -45,6 +59,11 @@ impl Share {
             Precedence::Burned => BURNED_SLICE_NS,
         };
         [Some(0), self.tracee].into_iter().flatten().try_for_each(|task| self.tell(task, slice_ns))
+    }
+
+    /// Processor time that the guest has used since its start, in ns.
+    pub(crate) fn used_ns(&self) -> io::Result<u64> {
+        Ok(Duration::from(clock_gettime(self.clock)?).as_nanos() as u64)
     }
 
     fn tell(&self, task: u32, slice_ns: u64) -> io::Result<()> {
@@ -95,6 +114,7 @@ mod tests {
             assert!(own_nice() >= 3);
             share.set(Precedence::Burned).unwrap();
             share.set(Precedence::Credit).unwrap();
+            assert!(share.used_ns().unwrap() > 0);
         })
         .join()
         .unwrap();

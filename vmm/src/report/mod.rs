@@ -47,6 +47,20 @@ pub struct Counters {
     pub interrupts_delivered: u64,
     /// Times at least one was posted.
     pub batches: u64,
+    /// How many interrupts the batches had.
+    pub batch_size: Spread,
+    /// How long batches waited from the first interrupt that was raised to the post, in ns.
+    pub time_held_ns: Spread,
+}
+
+/// What half, and what 99 of 100, of some values do not exceed; 0 without values. Estimated from a histogram,
+/// by less than a factor of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// Half of them.
+    pub p50: u64,
+    /// 99 of 100.
+    pub p99: u64,
 }
 
 /// The end of a guest that crashed. Its [`Display`](std::fmt::Display) is for people: some dozen lines
