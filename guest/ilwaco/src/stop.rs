@@ -1,7 +1,7 @@
 //! Being asked to stop: Ctrl-C at `denali run`, or the supervisor shutting down.
 //!
-//! A program that awaits [`requested`] decides itself when it ends. One that does not is ended with
-//! status 0 once its tasks have nothing more to do at once.
+//! A program that awaits [`requested`], or asks [`is_requested`], decides itself when it ends. One that does neither is
+//! ended with status 0 once its tasks have nothing more to do at once.
 
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -23,7 +23,7 @@ vcpu_local! {
 pub async fn requested() {
     AWAITED.with(|awaited| awaited.set(true));
     core::future::poll_fn(|context| {
-        if is_requested() {
+        if REQUESTED.with(Cell::get) {
             return Poll::Ready(());
         }
         WAITING.with(|waiting| {
@@ -37,9 +37,10 @@ pub async fn requested() {
     .await;
 }
 
-/// Whether the monitor has asked this guest to stop.
+/// Whether the monitor has asked this guest to stop. Who asks once goes on asking, or awaits [`requested`].
 #[must_use]
 pub fn is_requested() -> bool {
+    AWAITED.with(|awaited| awaited.set(true));
     REQUESTED.with(Cell::get)
 }
 
@@ -53,5 +54,18 @@ pub(crate) fn request() {
 
 /// Whether the idle loop is to end the program.
 pub(crate) fn ends_program() -> bool {
-    is_requested() && !AWAITED.with(Cell::get)
+    REQUESTED.with(Cell::get) && !AWAITED.with(Cell::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_looks_for_requests_ends_itself() {
+        request();
+        assert!(ends_program());
+        assert!(is_requested());
+        assert!(!ends_program());
+    }
 }
