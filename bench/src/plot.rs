@@ -111,8 +111,8 @@ impl Range {
             }
             Scale::Log => {
                 let decades = self.least.log10().floor() as i32..=self.most.log10().ceil() as i32;
-                let steps: &[f64] =
-                    if decades.clone().count() <= 4 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                let few = (self.most / self.least).log10() <= 3.0;
+                let steps: &[f64] = if few { &[1.0, 2.0, 5.0] } else { &[1.0] };
                 let of = |decade| steps.iter().map(move |step| step * 10_f64.powi(decade));
                 decades.flat_map(of).collect::<Vec<_>>()
             }
