@@ -10,8 +10,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::{Duration, Instant};
 
-/// How long nothing at all may be answered, and how long until everybody has answered once.
+/// How long nothing at all may be answered.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long everybody may take for the first answer. Who takes longer counts as one that waits.
+const FIRST_ANSWERS: Duration = Duration::from_secs(20);
 
 /// What is asked.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
@@ -28,6 +31,14 @@ struct Connection {
     start: Vec<u8>,
     /// Bytes of every answer, known from the first one.
     length: Option<usize>,
+}
+
+/// What a run found.
+pub(super) struct Answers {
+    /// Requests answered per second.
+    pub(super) per_s: f64,
+    /// How long they took.
+    pub(super) latencies: Latencies,
 }
 
 /// Connections to all servers.
@@ -73,30 +84,37 @@ impl Load {
         Ok(())
     }
 
-    /// Asks on all connections, until each has been answered once and `warm` has passed.
+    /// Asks on all connections, until each has been answered once (if that does not take too long) and `warm`
+    /// has passed.
     pub(super) fn warm_up(&mut self, warm: Duration) -> Result<()> {
         for connection in &mut self.connections {
             connection.ask()?;
         }
         let start = Instant::now();
         let mut unused = Latencies::default();
-        while self.silent > 0 || start.elapsed() < warm {
-            if start.elapsed() > PATIENCE {
-                bail!("{} of {} connections have no answer", self.silent, self.connections.len());
-            }
+        while start.elapsed() < warm || (self.silent > 0 && start.elapsed() < FIRST_ANSWERS) {
             self.step(&mut unused)?;
+        }
+        if self.silent > 0 {
+            eprintln!("  {} of {} connections: no answer yet", self.silent, self.connections.len());
         }
         Ok(())
     }
 
-    /// Goes on for so long, and gives the latencies of what was answered meanwhile.
-    pub(super) fn run(&mut self, time: Duration) -> Result<Latencies> {
+    /// Goes on for so long, and gives the latencies of what was answered meanwhile, and of what was not: a
+    /// request that was out all the time has taken so long at least.
+    pub(super) fn run(&mut self, time: Duration) -> Result<Answers> {
         let mut latencies = Latencies::default();
         let start = Instant::now();
         while start.elapsed() < time {
             self.step(&mut latencies)?;
         }
-        Ok(latencies)
+        let seconds = start.elapsed().as_secs_f64();
+        let per_s = latencies.count() as f64 / seconds;
+        for connection in self.connections.iter().filter(|connection| connection.asked < start) {
+            latencies.push(connection.asked.elapsed().as_nanos() as u64);
+        }
+        Ok(Answers { per_s, latencies })
     }
 
     /// Waits for answers once, and asks again wherever there is one.

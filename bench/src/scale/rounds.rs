@@ -1,12 +1,12 @@
 //! The measurement: in each round every variant once, so that what disturbs the machine disturbs all.
 
 use super::load::Load;
+use super::processors;
 use super::servers::{Counted, Servers};
 use super::variant::Variant;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::options::ScaleOptions;
-use crate::proc;
 use crate::programs::Programs;
 use crate::summary::Series;
 use anyhow::{Context, Result};
@@ -99,17 +99,18 @@ fn once(servers: &Servers<'_>, options: &ScaleOptions) -> Result<Measured> {
     let mut load = Load::connect(servers.addresses(), options.connections as usize)?;
     load.warm_up(WARM_UP)?;
     let counted = servers.counted()?;
-    let (guests, client) = (servers.processor_seconds()?, proc::processor_seconds(own)?);
+    let (guests, client) = (servers.processor_seconds()?, processors::used_seconds(own)?);
     let start = Instant::now();
-    let latencies = load.run(Duration::from_secs(options.seconds.into()))?;
+    let answers = load.run(Duration::from_secs(options.seconds.into()))?;
     let seconds = start.elapsed().as_secs_f64();
     let guests = servers.processor_seconds()? - guests;
-    let client = proc::processor_seconds(own)? - client;
+    let client = processors::used_seconds(own)? - client;
     // The load's last requests are out still; they disturb nothing that counts.
     let per_request = per_request(counted, servers.counted()?);
-    let percentile = |percent| latencies.percentile_ms(percent).context("nothing was answered");
+    let percentile =
+        |percent| answers.latencies.percentile_ms(percent).context("nothing was answered");
     Ok(Measured {
-        requests_per_s: latencies.count() as f64 / seconds,
+        requests_per_s: answers.per_s,
         p50_ms: percentile(50.0)?,
         p99_ms: percentile(99.0)?,
         cpu_percent: 100.0 * guests / seconds,

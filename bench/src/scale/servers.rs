@@ -62,7 +62,7 @@ impl<'a> Servers<'a> {
 
     /// Processor time of all of them so far, in seconds.
     pub(super) fn processor_seconds(&self) -> Result<f64> {
-        self.processes.iter().map(|&pid| proc::processor_seconds(pid)).sum()
+        self.processes.iter().map(|&pid| processors::used_seconds(pid)).sum()
     }
 
     /// What the first guest has counted.
