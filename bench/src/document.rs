@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn the_document_has_both_parts() {
         let document = fs::read_to_string(DOCUMENT).unwrap();
-        for name in ["startup", "http", "net", "block", "wake", "idle"] {
+        for name in ["startup", "http", "net", "block", "wake", "idle", "game"] {
             assert!(replace(&document, name, "x").is_some(), "{name}");
         }
     }

@@ -10,6 +10,7 @@ mod cgroup;
 mod client;
 mod document;
 mod figures;
+mod game;
 mod guest;
 mod host;
 mod http;
@@ -58,6 +59,7 @@ fn measure(options: &Options) -> Result<()> {
         Command::Http(http) => http::run(http),
         Command::Net(net) => net::run(net),
         Command::Block(block) => block::run(block),
+        Command::Game(game) => game::run(game),
         Command::Scale(scale) => scale::run(scale),
         Command::Wake(wake) => wake::run(wake),
         Command::Idle(idle) => wake::run_idle(idle),

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Net(NetOptions),
     /// Reads of a guest from its disk, beside fio on the same file.
     Block(BlockOptions),
+    /// Game servers that bots play on, alone and beside guests that take all they can get.
+    Game(GameOptions),
     /// HTTP requests of many guests at once, with and without batched interrupts and idling.
     Scale(ScaleOptions),
     /// From an event to a guest that idles or computes; how exact timers are; what a thousand idle guests
@@ -170,6 +172,23 @@ pub(crate) struct CrowdOptions {
     pub(crate) guests: u32,
     /// How long idle guests are watched, in seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+/// Options of `bench game`.
+#[derive(Args, Debug)]
+pub(crate) struct GameOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Servers at once, one count after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 64, 128],
+        value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) servers: Vec<u32>,
+    /// Servers that are measured beside hogs too.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) beside: u32,
+    /// How long each count is measured, in seconds.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 }
 

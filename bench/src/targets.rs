@@ -51,6 +51,8 @@ const KVM: &[(&str, Good, f64)] = &[
     ("rand_read_ratio", AtLeast, 0.8),
     ("seq_read_ratio", AtLeast, 0.8),
     ("rand_read_exits_per_request", AtMost, 0.2),
+    ("tick_jitter_us_p99_ratio_beside_hogs", AtMost, 2.0),
+    ("input_to_snapshot_ms_p99_ratio_beside_hogs", AtMost, 2.0),
     ("gain_percent_second", AtLeast, 30.0),
     ("gain_factor", AtLeast, 2.0),
 ];
