@@ -25,6 +25,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use vm_memory::{Bytes, GuestAddress};
 
+/// How long a guest that computes goes on when devices have more for it, in ns.
+const MORE_AFTER_NS: u64 = 50_000;
+
 /// What the loop does next.
 enum State {
     /// Run the guest.
@@ -75,6 +78,8 @@ pub struct VcpuLoop<M> {
     idling: IdleState,
     /// The last deadline while running that was met.
     run_deadline_met: u64,
+    /// Devices had more for a guest that computes than they could bring at once.
+    more: bool,
     exits: u64,
     console: Vec<u8>,
 }
@@ -92,8 +97,20 @@ impl<M: Machine> VcpuLoop<M> {
     ) -> Self {
         clock.publish_first(ram.registers());
         let (idling, console) = (IdleState::new(idle), Vec::new());
-        let (run_deadline_met, exits) = (0, 0);
-        Self { vcpu, ram, machine, poster, timer, clock, idling, run_deadline_met, exits, console }
+        let (run_deadline_met, more, exits) = (0, false, 0);
+        Self {
+            vcpu,
+            ram,
+            machine,
+            poster,
+            timer,
+            clock,
+            idling,
+            run_deadline_met,
+            more,
+            exits,
+            console,
+        }
     }
 
     /// Runs the guest to its end.
@@ -137,7 +154,7 @@ impl<M: Machine> VcpuLoop<M> {
     }
 
     fn enter(&mut self) -> Result<State, Error> {
-        let alarm = self.run_deadline();
+        let alarm = self.alarm();
         self.machine.before_entry(alarm).map_err(failed("prepare an entry"))?;
         if let Some(state) = self.stopped() {
             return Ok(state);
@@ -159,7 +176,7 @@ impl<M: Machine> VcpuLoop<M> {
             Exit::In { port, width } => self.handle_in(port, width),
             Exit::Fault(fault) => self.handle_fault(fault),
             Exit::Interrupted => {
-                self.service()?;
+                self.more = self.service()?;
                 Ok(State::Enter)
             }
             Exit::Lost(why) => self.crash(Cause::Lost(why)),
@@ -299,6 +316,16 @@ impl<M: Machine> VcpuLoop<M> {
         }
         self.service()?;
         Ok(State::Enter)
+    }
+
+    /// When a guest that computes is to be interrupted before its quantum ends.
+    fn alarm(&mut self) -> Option<Alarm> {
+        let deadline = self.run_deadline();
+        if !std::mem::take(&mut self.more) {
+            return deadline;
+        }
+        let soon = Alarm { at_ns: self.clock.now_ns() + MORE_AFTER_NS, left_ns: MORE_AFTER_NS };
+        Some(deadline.filter(|alarm| alarm.left_ns < soon.left_ns).unwrap_or(soon))
     }
 
     /// Raises the timer if the guest's deadline while running has passed; else tells when it will.

@@ -62,6 +62,8 @@ struct ScriptedMachine {
     /// The guest is to be held at its next entry.
     hold: Rc<RefCell<bool>>,
     held: bool,
+    /// The next service leaves something undone.
+    more: Rc<RefCell<bool>>,
 }
 
 impl Machine for ScriptedMachine {
@@ -80,7 +82,7 @@ impl Machine for ScriptedMachine {
 
     fn service(&mut self, _: u64) -> io::Result<bool> {
         self.log.borrow_mut().push("service".into());
-        Ok(false)
+        Ok(std::mem::take(&mut self.more.borrow_mut()))
     }
 
     fn deadline(&self) -> Option<u64> {
@@ -140,6 +142,7 @@ struct Guest {
     log: Log,
     idle: IdlePolicy,
     hold: Rc<RefCell<bool>>,
+    more: Rc<RefCell<bool>>,
 }
 
 impl Guest {
@@ -149,7 +152,14 @@ impl Guest {
         let ram = Rc::new(GuestRam::new(space, Backing::Private).unwrap());
         ram.registers().idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
         let idle = IdlePolicy { sleep: true, spin_max_ns: 0, deep_after_ns: None };
-        Self { ram, batcher: Batcher::new(), log: Log::default(), idle, hold: Rc::default() }
+        Self {
+            ram,
+            batcher: Batcher::new(),
+            log: Log::default(),
+            idle,
+            hold: Rc::default(),
+            more: Rc::default(),
+        }
     }
 
     fn run(&self, steps: Vec<Step>, wakes: Vec<Option<Line>>) -> End {
@@ -167,6 +177,7 @@ impl Guest {
             ended: None,
             hold: self.hold.clone(),
             held: false,
+            more: self.more.clone(),
         };
         let clock = GuestClock::new(ClockStart::now(), None, 0);
         let timer = self.batcher.timer_line();
@@ -289,6 +300,17 @@ fn what_is_raised_while_a_guest_is_held_comes_at_once() {
     assert_eq!(guest.log(), "run 0x200000, service, held, service, run 0x200000");
     assert_eq!(guest.pending(), 1 << 4 | 1 << PENDING_STOP);
     assert_eq!(guest.ram.registers().batches.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_guest_that_computes_is_soon_interrupted_again_if_devices_have_more() {
+    let guest = Guest::new();
+    let more = guest.more.clone();
+    let leave = move |_: &GuestRam| *more.borrow_mut() = true;
+    let steps = vec![doing(leave, Exit::Interrupted), then(Exit::Interrupted), then(TERMINATE)];
+    guest.run(steps, Vec::new());
+    let expected = "run 0x200000, service, alarm, run 0x200000, service, run 0x200000";
+    assert_eq!(guest.log(), expected);
 }
 
 #[test]
