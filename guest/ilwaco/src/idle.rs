@@ -109,10 +109,11 @@ pub(crate) fn before_tasks() {
 }
 
 /// Sends what is to be sent and, if no task is ready, has a thread run, or idles.
-pub(crate) fn after_tasks(tasks_ready: bool) {
+pub(crate) fn after_tasks(are_tasks_ready: fn() -> bool) {
     let now = Instant::now();
     let more = network().is_some_and(|network| network.send(now));
-    if more || tasks_ready {
+    // Asked only here: what has been sent made room, for which tasks may have waited.
+    if more || are_tasks_ready() {
         return;
     }
     if stop::ends_program() {

@@ -174,7 +174,7 @@ pub fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
             idle::at_end();
             return value;
         }
-        idle::after_tasks(has_ready());
+        idle::after_tasks(has_ready);
     }
 }
 
