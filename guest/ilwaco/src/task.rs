@@ -212,6 +212,7 @@ fn run_ready() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Instant;
 
     /// Runs until no task is ready; nothing else can happen in a test.
     fn settle() {
@@ -291,5 +292,36 @@ mod tests {
         });
         settle();
         assert!(flag.get());
+    }
+
+    /// Idling needs a monitor, so that it would be a panic here.
+    #[test]
+    fn a_task_that_sending_wakes_runs_before_the_guest_idles() {
+        std::thread_local! {
+            static WAITS: RefCell<Option<Waker>> = const { RefCell::new(None) };
+        }
+        struct Card;
+        impl idle::Network for Card {
+            fn receive(&self, _: Instant) {}
+            fn send(&self, _: Instant) -> bool {
+                WAITS.take().expect("the task waits for room").wake();
+                false
+            }
+            fn deadline(&self, _: Instant) -> Option<Instant> {
+                None
+            }
+        }
+        idle::set_network(&Card);
+        spawn(core::future::poll_fn(|context| match WAITS.take() {
+            Some(_) => unreachable!("sending has taken it"),
+            None => {
+                WAITS.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        }));
+        idle::before_tasks();
+        run_ready();
+        idle::after_tasks(has_ready);
+        assert!(has_ready());
     }
 }
