@@ -64,8 +64,8 @@ const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00
 /// Beside the colour, what tells lines apart.
 const DASHES: [&str; 6] = ["", "7 4", "2 3", "10 3 2 3", "4 2", "1 2"];
 
-/// Text and axes: a grey that is read on either ground, and black or white where the reader's ground is known.
-const STYLE: &str = "<style>text{font:12px sans-serif;fill:#555}.t{font-size:14px;font-weight:bold}\
+/// Text and axes: a grey that is read on either ground, and lighter where the ground is known to be dark.
+const STYLE: &str = "<style>text{font:12px sans-serif;fill:#777}.t{font-size:14px;font-weight:bold}\
     .g{stroke:#888;stroke-opacity:.3}.a{stroke:#777}\
     @media(prefers-color-scheme:dark){text{fill:#ccc}}</style>";
 
