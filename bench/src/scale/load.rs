@@ -24,7 +24,8 @@ const FINE: &[u8] = b"HTTP/1.1 200 ";
 
 /// A connection, and the request that is out on it.
 struct Connection {
-    stream: TcpStream,
+    /// `None` once it is broken.
+    stream: Option<TcpStream>,
     asked: Instant,
     /// The answer so far, of which no more is kept than the first one.
     received: usize,
@@ -39,6 +40,17 @@ pub(super) struct Answers {
     pub(super) per_s: f64,
     /// How long they took.
     pub(super) latencies: Latencies,
+    /// Connections that broke so far: guests give up clients, and the gateway guests, that are silent for too
+    /// long.
+    pub(super) broken: usize,
+}
+
+/// What one look at a connection brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Part,
+    Whole,
+    Broken,
 }
 
 /// Connections to all servers.
@@ -80,6 +92,7 @@ impl Load {
         )
         .context("cannot watch a connection")?;
         let (asked, start) = (Instant::now(), Vec::new());
+        let stream = Some(stream);
         self.connections.push(Connection { stream, asked, received: 0, start, length: None });
         Ok(())
     }
@@ -88,7 +101,7 @@ impl Load {
     /// has passed.
     pub(super) fn warm_up(&mut self, warm: Duration) -> Result<()> {
         for connection in &mut self.connections {
-            connection.ask()?;
+            connection.ask();
         }
         let start = Instant::now();
         let mut unused = Latencies::default();
@@ -114,7 +127,9 @@ impl Load {
         for connection in self.connections.iter().filter(|connection| connection.asked < start) {
             latencies.push(connection.asked.elapsed().as_nanos() as u64);
         }
-        Ok(Answers { per_s, latencies })
+        let broken =
+            self.connections.iter().filter(|connection| connection.stream.is_none()).count();
+        Ok(Answers { per_s, latencies, broken })
     }
 
     /// Waits for answers once, and asks again wherever there is one.
@@ -129,10 +144,18 @@ impl Load {
         for event in &events[..count] {
             let connection = &mut self.connections[{ event.data } as usize];
             let is_first = connection.length.is_none();
-            if connection.receive(&mut self.buffer)? {
-                latencies.push(connection.asked.elapsed().as_nanos() as u64);
+            let progress = connection.receive(&mut self.buffer)?;
+            if progress != Progress::Part {
                 self.silent -= usize::from(is_first);
-                connection.ask()?;
+            }
+            match progress {
+                Progress::Part => {}
+                Progress::Whole => {
+                    latencies.push(connection.asked.elapsed().as_nanos() as u64);
+                    connection.ask();
+                }
+                // Closing it takes it out of epoll.
+                Progress::Broken => connection.stream = None,
             }
         }
         Ok(())
@@ -140,20 +163,22 @@ impl Load {
 }
 
 impl Connection {
-    fn ask(&mut self) -> Result<()> {
+    fn ask(&mut self) {
         self.asked = Instant::now();
         self.received = 0;
-        // The socket's buffer is empty, because the last request was answered.
-        self.stream.write_all(REQUEST).context("cannot send a request")
+        // The socket's buffer is empty, because the last request was answered: so this fails only where the
+        // connection is broken, which the next look at it finds.
+        let _ = self.stream.as_mut().map(|stream| stream.write_all(REQUEST));
     }
 
-    /// Reads once; true when the answer is complete.
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool> {
-        let count = match self.stream.read(buffer) {
-            Ok(0) => bail!("a connection ended in the midst of a response"),
+    /// Reads once. An answer that is not what was asked for is an error.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Progress> {
+        let Some(stream) = &mut self.stream else { return Ok(Progress::Part) };
+        let count = match stream.read(buffer) {
+            Ok(0) => return Ok(Progress::Broken),
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error).context("cannot receive a response"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Part),
+            Err(_) => return Ok(Progress::Broken),
         };
         if self.received == 0 && count >= FINE.len() && !buffer.starts_with(FINE) {
             bail!("an answer other than 200");
@@ -162,15 +187,15 @@ impl Connection {
         let Some(length) = self.length else {
             self.start.extend_from_slice(&buffer[..count]);
             if complete_body(&self.start)?.is_none() {
-                return Ok(false);
+                return Ok(Progress::Part);
             }
             self.length = Some(self.start.len());
             self.start = Vec::new();
-            return Ok(true);
+            return Ok(Progress::Whole);
         };
         if self.received > length {
             bail!("an answer is longer than the first one was");
         }
-        Ok(self.received == length)
+        Ok(if self.received == length { Progress::Whole } else { Progress::Part })
     }
 }

@@ -27,6 +27,7 @@ struct Measured {
     client_cpu_percent: f64,
     exits_per_request: f64,
     batches_per_request: f64,
+    broken: f64,
 }
 
 /// What each variant did, one value a round.
@@ -37,7 +38,7 @@ pub(super) struct Rounds {
 
 /// The figures of each variant: the beginning of the name, and the value.
 type Figure = (&'static str, fn(&Measured) -> f64);
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     ("requests_per_s", |it| it.requests_per_s),
     ("p50_ms", |it| it.p50_ms),
     ("p99_ms", |it| it.p99_ms),
@@ -45,6 +46,7 @@ const FIGURES: [Figure; 7] = [
     ("client_cpu_percent", |it| it.client_cpu_percent),
     ("exits_per_request", |it| it.exits_per_request),
     ("batches_per_request", |it| it.batches_per_request),
+    ("broken_connections", |it| it.broken),
 ];
 
 impl Rounds {
@@ -117,6 +119,7 @@ fn once(servers: &Servers<'_>, options: &ScaleOptions) -> Result<Measured> {
         client_cpu_percent: 100.0 * client / seconds,
         exits_per_request: per_request.0,
         batches_per_request: per_request.1,
+        broken: answers.broken as f64,
     })
 }
 

@@ -12,13 +12,14 @@ use crate::targets;
 use anyhow::Result;
 
 /// Figures of each variant: the name and what people call it.
-const OF_VARIANTS: [(&str, &str); 6] = [
+const OF_VARIANTS: [(&str, &str); 7] = [
     ("requests_per_s", "requests/s"),
     ("p50_ms", "latency, median, ms"),
     ("p99_ms", "latency, 99th percentile, ms"),
     ("cpu_percent", "guests and monitors, % of a processor"),
     ("client_cpu_percent", "load, % of a processor"),
     ("exits_per_request", "exits per request"),
+    ("broken_connections", "connections that broke"),
 ];
 
 /// Figures that compare: the name and what people call it.
