@@ -12,11 +12,17 @@ pub enum Precedence {
     Burned,
 }
 
+/// A guest that had less of the processor between two ticks than this part of a quantum has not computed but
+/// waited: one in so many.
+const RAN_PART: u64 = 8;
+
 /// What the end of a quantum found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// The guest ran all through it without asking for anything: what has arrived meanwhile waits for it.
     pub computed_through: bool,
+    /// It may have: look again soon. (It has just woken, and may have waited for a processor.)
+    pub look_again: bool,
     /// The guest's precedence is another than before.
     pub precedence_changed: bool,
 }
@@ -30,6 +36,10 @@ pub struct Turn {
     idled: bool,
     /// The processor time it had used when it began to use up the quantum it is in, in ns.
     used_before_ns: u64,
+    /// The processor time it had used at the last tick, in ns.
+    used_at_tick_ns: u64,
+    /// There was no tick since it woke.
+    fresh: bool,
     entries: u64,
     entries_before: u64,
 }
@@ -39,8 +49,16 @@ impl Turn {
     #[must_use]
     pub fn new(quantum_ns: u64) -> Self {
         let precedence = Precedence::Credit;
-        let (idled, used_before_ns, entries, entries_before) = (true, 0, 0, 0);
-        Self { quantum_ns, precedence, idled, used_before_ns, entries, entries_before }
+        Self {
+            quantum_ns,
+            precedence,
+            idled: true,
+            used_before_ns: 0,
+            used_at_tick_ns: 0,
+            fresh: true,
+            entries: 0,
+            entries_before: 0,
+        }
     }
 
     /// Length of a quantum in ns.
@@ -57,6 +75,7 @@ impl Turn {
 
     /// A quantum begins, after a sleep in which none was measured.
     pub fn begins(&mut self) {
+        self.fresh = true;
         self.entries_before = self.entries;
     }
 
@@ -75,7 +94,10 @@ impl Turn {
     /// The timer of a quantum went off; the guest has used so much processor time, in ns, since it started.
     /// (Where processors are short, that is less than the time that has passed.)
     pub fn quantum_ended(&mut self, used_ns: u64) -> Ended {
-        let computed_through = self.entries.wrapping_sub(self.entries_before) <= 1;
+        let alone = self.entries.wrapping_sub(self.entries_before) <= 1;
+        let ran_ns = used_ns.saturating_sub(std::mem::replace(&mut self.used_at_tick_ns, used_ns));
+        let look_again = std::mem::replace(&mut self.fresh, false) && alone;
+        let computed_through = alone && !look_again && ran_ns >= self.quantum_ns / RAN_PART;
         self.entries_before = self.entries;
         if std::mem::replace(&mut self.idled, false) {
             self.used_before_ns = used_ns;
@@ -84,7 +106,8 @@ impl Turn {
         if burned {
             self.used_before_ns = used_ns;
         }
-        Ended { computed_through, precedence_changed: burned && self.set(Precedence::Burned) }
+        let precedence_changed = burned && self.set(Precedence::Burned);
+        Ended { computed_through, look_again, precedence_changed }
     }
 
     fn set(&mut self, precedence: Precedence) -> bool {
@@ -129,18 +152,29 @@ mod tests {
     #[test]
     fn who_enters_once_a_quantum_computed_through_it() {
         let mut turn = Turn::new(QUANTUM);
-        turn.enters();
-        turn.enters();
-        assert!(!turn.quantum_ended(0).computed_through);
-        turn.enters();
-        assert!(turn.quantum_ended(0).computed_through, "the entry after the tick is its only one");
-        turn.enters();
-        turn.enters();
-        assert!(!turn.quantum_ended(0).computed_through);
+        let mut used = 0;
+        let mut tick = |turn: &mut Turn, entries, ran| {
+            (0..entries).for_each(|_| turn.enters());
+            used += ran;
+            let ended = turn.quantum_ended(used);
+            (ended.look_again, ended.computed_through)
+        };
+        assert_eq!(tick(&mut turn, 2, QUANTUM), (false, false));
+        assert_eq!(
+            tick(&mut turn, 1, QUANTUM),
+            (false, true),
+            "the entry after the tick is its only one"
+        );
+        assert_eq!(tick(&mut turn, 2, QUANTUM), (false, false));
+        assert_eq!(tick(&mut turn, 1, QUANTUM / 10), (false, false), "it waited for a processor");
         turn.enters();
         turn.enters();
         turn.begins();
-        turn.enters();
-        assert!(turn.quantum_ended(0).computed_through, "what was before the sleep does not count");
+        assert_eq!(
+            tick(&mut turn, 1, QUANTUM),
+            (true, false),
+            "how much of it was before the sleep?"
+        );
+        assert_eq!(tick(&mut turn, 1, QUANTUM / 4), (false, true));
     }
 }

@@ -194,7 +194,7 @@ fn precedence(backend: Backend) {
 }
 
 fn quanta(backend: Backend) {
-    for (quantum, window) in [("100us", "0"), ("100ms", "\"100us\""), ("1ms", "\"100ms\"")] {
+    for (quantum, window) in [("100us", "0"), ("10ms", "\"100us\""), ("1ms", "\"100ms\"")] {
         let run = backend.probe("upcall-resume").json();
         let run = run.set(format!("cpu.quantum={quantum}"));
         let finished = run.set(format!("interrupts.window={window}")).finish();

@@ -107,6 +107,9 @@ impl Events {
         if ended.precedence_changed {
             self.share.set(self.turn.precedence())?;
         }
+        if ended.look_again {
+            self.quantum.look_again()?;
+        }
         if ended.computed_through { self.watcher.watch() } else { self.watcher.pause() }
     }
 

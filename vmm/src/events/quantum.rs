@@ -30,6 +30,11 @@ impl QuantumTimer {
         Ok(true)
     }
 
+    /// Has the timer go off after as short a time as for a guest that has just woken.
+    pub(crate) fn look_again(&mut self) -> io::Result<()> {
+        set_interval_timer(self.first, self.quantum)
+    }
+
     /// Has the timer go off for `alarm`, where that is before the quantum's end.
     pub(crate) fn arm_for(&mut self, alarm: Alarm) -> io::Result<()> {
         let left = Duration::from_nanos(alarm.left_ns);
