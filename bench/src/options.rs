@@ -127,7 +127,7 @@ pub(crate) struct ScaleOptions {
         value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) guests: Vec<u32>,
     /// Connections to each guest.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) connections: u32,
     /// Rounds; in each, every variant is measured once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

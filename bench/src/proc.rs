@@ -201,7 +201,8 @@ mod tests {
         assert!(own_threads(pid).unwrap() >= 1.0);
         assert!(context_switches(pid).unwrap() >= 0.0);
         assert!(processor_seconds(pid).unwrap() >= 0.0);
-        assert!(precise_processor_seconds(pid).unwrap() > 0.0, "it was started");
+        // A process that has just been forked may not have run yet.
+        assert!(precise_processor_seconds(pid).unwrap() >= 0.0);
         assert!(!mappings(pid).unwrap().is_empty());
         assert!(children(std::process::id().cast_signed()).unwrap().contains(&pid));
     }
