@@ -22,10 +22,8 @@ const GUESTS: [&str; 6] = ["hello", "web", "iperf", "game", "disk", "probe"];
 const GUEST_FLAGS: &str = "--cfg guest_image -Crelocation-model=static -Cforce-frame-pointers=yes";
 
 /// Compiler flags of the monitor and the broker: linked statically, which saves memory for each guest,
-/// inlined a little less than usual, which keeps them small, and without symbols (a profile's `strip` does not
-/// reach packages that have an optimization level of their own).
-const MONITOR_FLAGS: &str =
-    "-Ctarget-feature=+crt-static -Cllvm-args=--inline-threshold=80 -Cstrip=symbols";
+/// and inlined a little less than usual, which keeps them small.
+const MONITOR_FLAGS: &str = "-Ctarget-feature=+crt-static -Cllvm-args=--inline-threshold=80";
 
 /// A linker flag that takes 60 KiB off them: relative relocations are packed.
 const PACKED: &str = " -Clink-arg=-Wl,-z,pack-relative-relocs";
