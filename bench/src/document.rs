@@ -1,5 +1,8 @@
 //! Writes what was measured into docs/performance.md, between a pair of markers.
 
+use crate::figures::Figures;
+use crate::options::CommonOptions;
+use crate::targets;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -7,8 +10,31 @@ use std::path::Path;
 /// The document, whose generated parts lie between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
+/// Says what missed its bound, and prints or writes what was measured, as the options say: `parts` are the parts
+/// of the document by name.
+pub(crate) fn finish(
+    options: &CommonOptions,
+    figures: &Figures,
+    parts: &[(&str, String)],
+) -> Result<()> {
+    for line in targets::missed(figures) {
+        eprintln!("missed: {line}");
+    }
+    if options.json {
+        println!("{}", figures.json());
+        return Ok(());
+    }
+    for (name, text) in parts {
+        println!("{text}");
+        if options.writes() {
+            write(name, text)?;
+        }
+    }
+    Ok(())
+}
+
 /// Replaces the part called `name` of the document.
-pub(crate) fn write(name: &str, text: &str) -> Result<()> {
+fn write(name: &str, text: &str) -> Result<()> {
     let path = Path::new(DOCUMENT);
     let old = fs::read_to_string(path).with_context(|| format!("cannot read {DOCUMENT}"))?;
     let new = replace(&old, name, text)

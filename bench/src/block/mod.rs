@@ -14,7 +14,6 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::options::BlockOptions;
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::Result;
 use file::TestFile;
 use rounds::Rounds;
@@ -34,16 +33,7 @@ pub(crate) fn run(options: &BlockOptions) -> Result<()> {
     } else {
         measure(options, &programs, &mut figures)?;
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
-    }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if options.common.writes() { document::write("block", &text) } else { Ok(()) }
+    document::finish(&options.common, &figures, &[("block", text::document(&figures, options))])
 }
 
 fn measure(options: &BlockOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {

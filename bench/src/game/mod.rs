@@ -12,7 +12,6 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::options::GameOptions;
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::Result;
 use guests::{Guests, Kind};
 use measure::{Match, Measured};
@@ -33,20 +32,10 @@ pub(crate) fn run(options: &GameOptions) -> Result<()> {
             None => measure_all(backend, options, &programs, &mut figures)?,
         }
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
+    if options.common.writes() {
+        text::plot(&figures, options)?;
     }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if !options.common.writes() {
-        return Ok(());
-    }
-    text::plot(&figures, options)?;
-    document::write("game", &text)
+    document::finish(&options.common, &figures, &[("game", text::document(&figures, options))])
 }
 
 fn measure_all(

@@ -13,7 +13,6 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::options::HttpOptions;
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::{Context, Result};
 use rounds::Rounds;
 use server::Server;
@@ -35,16 +34,7 @@ pub(crate) fn run(options: &HttpOptions) -> Result<()> {
     } else {
         measure(options, &programs, &mut figures)?;
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
-    }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if options.common.writes() { document::write("http", &text) } else { Ok(()) }
+    document::finish(&options.common, &figures, &[("http", text::document(&figures, options))])
 }
 
 fn measure(options: &HttpOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {

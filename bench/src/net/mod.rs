@@ -13,7 +13,6 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::options::NetOptions;
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::Result;
 use place::Place;
 use rounds::Rounds;
@@ -32,16 +31,7 @@ pub(crate) fn run(options: &NetOptions) -> Result<()> {
     } else {
         measure(options, &programs, &mut figures)?;
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
-    }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if options.common.writes() { document::write("net", &text) } else { Ok(()) }
+    document::finish(&options.common, &figures, &[("net", text::document(&figures, options))])
 }
 
 fn measure(options: &NetOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {

@@ -14,7 +14,6 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::options::ScaleOptions;
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::Result;
 use rounds::Rounds;
 
@@ -32,20 +31,10 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
             None => measure(backend, options, &programs, &mut figures)?,
         }
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
+    if options.common.writes() {
+        text::plot(&figures, options)?;
     }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if !options.common.writes() {
-        return Ok(());
-    }
-    text::plot(&figures, options)?;
-    document::write("scale", &text)
+    document::finish(&options.common, &figures, &[("scale", text::document(&figures, options))])
 }
 
 fn measure(

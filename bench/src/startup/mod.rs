@@ -13,7 +13,6 @@ use crate::guest::{self, Way};
 use crate::options::StartupOptions;
 use crate::programs::Programs;
 use crate::summary::Series;
-use crate::targets;
 use anyhow::{Context, Result};
 use std::fs;
 
@@ -33,16 +32,7 @@ pub(crate) fn run(options: &StartupOptions) -> Result<()> {
             None => measure(backend, options, &programs, &mut figures)?,
         }
     }
-    for line in targets::missed(&figures) {
-        eprintln!("missed: {line}");
-    }
-    if options.common.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    let text = text::document(&figures, options);
-    println!("{text}");
-    if options.common.writes() { document::write("startup", &text) } else { Ok(()) }
+    document::finish(&options.common, &figures, &[("startup", text::document(&figures, options))])
 }
 
 fn measure(

@@ -14,12 +14,11 @@ mod ticks;
 mod timers;
 
 use crate::backend::Backend;
-use crate::document;
+use crate::document::finish;
 use crate::figures::Figures;
 use crate::guest;
 use crate::options::{CommonOptions, CrowdOptions, IdleOptions, WakeOptions};
 use crate::programs::Programs;
-use crate::targets;
 use anyhow::Result;
 use rounds::Rounds;
 use ticks::Rate;
@@ -83,21 +82,4 @@ fn usable(
         }
     }
     Ok(usable)
-}
-
-fn finish(options: &CommonOptions, figures: &Figures, parts: &[(&str, String)]) -> Result<()> {
-    for line in targets::missed(figures) {
-        eprintln!("missed: {line}");
-    }
-    if options.json {
-        println!("{}", figures.json());
-        return Ok(());
-    }
-    for (name, text) in parts {
-        println!("{text}");
-        if options.writes() {
-            document::write(name, text)?;
-        }
-    }
-    Ok(())
 }
