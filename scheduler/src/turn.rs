@@ -16,11 +16,16 @@ pub enum Precedence {
 /// waited: one in so many.
 const RAN_PART: u64 = 8;
 
+/// Who is entered more often than this between two ticks comes out often.
+const OFTEN: u64 = 8;
+
 /// What the end of a quantum found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// The guest ran all through it without asking for anything: what has arrived meanwhile waits for it.
     pub computed_through: bool,
+    /// It came out so often by itself that nothing that arrives waits for long.
+    pub comes_out_often: bool,
     /// It may have: look again soon. (It has just woken, and may have waited for a processor.)
     pub look_again: bool,
     /// The guest's precedence is another than before.
@@ -94,7 +99,8 @@ impl Turn {
     /// The timer of a quantum went off; the guest has used so much processor time, in ns, since it started.
     /// (Where processors are short, that is less than the time that has passed.)
     pub fn quantum_ended(&mut self, used_ns: u64) -> Ended {
-        let alone = self.entries.wrapping_sub(self.entries_before) <= 1;
+        let entries = self.entries.wrapping_sub(self.entries_before);
+        let (alone, comes_out_often) = (entries <= 1, entries > OFTEN);
         let ran_ns = used_ns.saturating_sub(std::mem::replace(&mut self.used_at_tick_ns, used_ns));
         let look_again = std::mem::replace(&mut self.fresh, false) && alone;
         let computed_through = alone && !look_again && ran_ns >= self.quantum_ns / RAN_PART;
@@ -107,7 +113,7 @@ impl Turn {
             self.used_before_ns = used_ns;
         }
         let precedence_changed = burned && self.set(Precedence::Burned);
-        Ended { computed_through, look_again, precedence_changed }
+        Ended { computed_through, comes_out_often, look_again, precedence_changed }
     }
 
     fn set(&mut self, precedence: Precedence) -> bool {
@@ -147,6 +153,15 @@ mod tests {
             assert!(!turn.quantum_ended(n * QUANTUM).precedence_changed);
         }
         assert_eq!(turn.precedence(), Precedence::Credit);
+    }
+
+    #[test]
+    fn who_answers_now_and_then_does_not_come_out_often() {
+        let mut turn = Turn::new(QUANTUM);
+        for (entries, often) in [(3, false), (OFTEN, false), (OFTEN + 1, true)] {
+            (0..entries).for_each(|_| turn.enters());
+            assert_eq!(turn.quantum_ended(0).comes_out_often, often, "{entries}");
+        }
     }
 
     #[test]

@@ -57,19 +57,32 @@ enum Progress {
 pub(super) struct Load {
     epoll: File,
     connections: Vec<Connection>,
+    /// Requests that are out at once, at most.
+    most: usize,
+    /// Connections on which nothing is asked at the moment.
+    resting: Vec<usize>,
+    /// State of the generator that picks among them.
+    random: u64,
     buffer: Vec<u8>,
     /// Connections that have not answered yet.
     silent: usize,
 }
 
 impl Load {
-    /// Connects `each` times to every server.
-    pub(super) fn connect(servers: &[SocketAddr], each: usize) -> Result<Self> {
+    /// Connects `each` times to every server. Of all connections, any `most` have a request out at a time.
+    pub(super) fn connect(servers: &[SocketAddr], each: usize, most: usize) -> Result<Self> {
         let epoll = epoll::create(true).context("cannot make an epoll")?;
         // SAFETY: the descriptor was made above and has no other owner.
         let epoll = unsafe { File::from_raw_fd(epoll) };
-        let mut load =
-            Self { epoll, connections: Vec::new(), buffer: vec![0; 16 * 1024], silent: 0 };
+        let mut load = Self {
+            epoll,
+            connections: Vec::new(),
+            most,
+            resting: Vec::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+            buffer: vec![0; 16 * 1024],
+            silent: 0,
+        };
         for _ in 0..each {
             for &server in servers {
                 load.add(server)?;
@@ -124,7 +137,11 @@ impl Load {
         }
         let seconds = start.elapsed().as_secs_f64();
         let per_s = latencies.count() as f64 / seconds;
-        for connection in self.connections.iter().filter(|connection| connection.asked < start) {
+        let out = self.connections.iter().enumerate();
+        let out = out.filter(|(number, connection)| {
+            connection.asked < start && !self.resting.contains(number)
+        });
+        for (_, connection) in out {
             latencies.push(connection.asked.elapsed().as_nanos() as u64);
         }
         let broken =
@@ -142,7 +159,8 @@ impl Load {
             bail!("no server answered for {} s", PATIENCE.as_secs());
         }
         for event in &events[..count] {
-            let connection = &mut self.connections[{ event.data } as usize];
+            let number = { event.data } as usize;
+            let connection = &mut self.connections[number];
             let is_first = connection.length.is_none();
             let progress = connection.receive(&mut self.buffer)?;
             if progress != Progress::Part {
@@ -152,13 +170,35 @@ impl Load {
                 Progress::Part => {}
                 Progress::Whole => {
                     latencies.push(connection.asked.elapsed().as_nanos() as u64);
-                    connection.ask();
+                    self.ask_next(number);
                 }
                 // Closing it takes it out of epoll.
                 Progress::Broken => connection.stream = None,
             }
         }
         Ok(())
+    }
+}
+
+impl Load {
+    /// Asks on the next connection, after `answered`: on the same, or on any that rests where not all may have a
+    /// request out.
+    fn ask_next(&mut self, answered: usize) {
+        let out = self.connections.len() - self.resting.len();
+        if out > self.most {
+            self.resting.push(answered);
+            return;
+        }
+        if self.resting.is_empty() {
+            return self.connections[answered].ask();
+        }
+        // Xorshift: good enough to be nobody's favourite order.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let place = (self.random % self.resting.len() as u64) as usize;
+        let next = std::mem::replace(&mut self.resting[place], answered);
+        self.connections[next].ask();
     }
 }
 

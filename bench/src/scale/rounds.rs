@@ -33,7 +33,7 @@ struct Measured {
 /// What each variant did, one value a round.
 pub(super) struct Rounds {
     count: usize,
-    of_variants: [Vec<Measured>; 3],
+    of_variants: [Vec<Measured>; 4],
 }
 
 /// The figures of each variant: the beginning of the name, and the value.
@@ -57,12 +57,12 @@ impl Rounds {
         options: &ScaleOptions,
         programs: &Programs,
     ) -> Result<Self> {
-        let mut of_variants: [Vec<Measured>; 3] = Default::default();
+        let mut of_variants: [Vec<Measured>; 4] = Default::default();
         for number in 1..=options.runs {
             eprintln!("{}, {count} guests: round {number} of {}", backend.title(), options.runs);
             for (results, variant) in of_variants.iter_mut().zip(Variant::ALL) {
                 let servers = Servers::start((backend, variant), count, programs);
-                let measured = servers.and_then(|servers| once(&servers, options));
+                let measured = servers.and_then(|servers| once(&servers, options, variant));
                 let what = || format!("{}: {}", variant.title(), programs.last_message());
                 let measured = measured.with_context(what)?;
                 eprintln!("  {}: {:.0} requests/s", variant.title(), measured.requests_per_s);
@@ -81,11 +81,11 @@ impl Rounds {
                 figures.set(format!("{name}{}{end}", variant.infix()), median);
             }
         }
-        let [usual, unbatched, busy] = &self.of_variants;
+        let [usual, unbatched, sparse, busy] = &self.of_variants;
         let throughput = |it: &Measured| it.requests_per_s;
         let gain = relative(usual, unbatched, throughput).median();
         figures.set(format!("gain_percent{end}"), gain.map(|gain| 100.0 * (gain - 1.0)));
-        figures.set(format!("gain_factor{end}"), relative(usual, busy, throughput).median());
+        figures.set(format!("gain_factor{end}"), relative(sparse, busy, throughput).median());
         let p99 = relative(usual, unbatched, |it| it.p99_ms).median();
         figures.set(format!("p99_unbatched_ratio{end}"), p99);
     }
@@ -96,9 +96,10 @@ fn relative(one: &[Measured], other: &[Measured], part: fn(&Measured) -> f64) ->
     one.iter().zip(other).map(|(one, other)| part(one) / part(other)).collect()
 }
 
-fn once(servers: &Servers<'_>, options: &ScaleOptions) -> Result<Measured> {
+fn once(servers: &Servers<'_>, options: &ScaleOptions, variant: Variant) -> Result<Measured> {
     let own = std::process::id().cast_signed();
-    let mut load = Load::connect(servers.addresses(), options.connections as usize)?;
+    let mut load =
+        Load::connect(servers.addresses(), options.connections as usize, variant.most_requests())?;
     load.warm_up(WARM_UP)?;
     let counted = servers.counted()?;
     let (guests, client) = (servers.processor_seconds()?, processors::used_seconds(own)?);

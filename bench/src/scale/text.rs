@@ -1,7 +1,7 @@
 //! The part of docs/performance.md that `bench scale` writes, and its charts.
 
 use super::processors;
-use super::variant::Variant;
+use super::variant::{FEW, Variant};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::host;
@@ -26,7 +26,7 @@ const OF_VARIANTS: [(&str, &str); 7] = [
 const COMPARED: [(&str, &str); 3] = [
     ("gain_percent", "requests/s more by batching, %"),
     ("p99_unbatched_ratio", "99th percentile, part of that without batching"),
-    ("gain_factor", "requests/s by idling, multiple of those of busy waiting"),
+    ("gain_factor", "where most idle: requests/s by idling, multiple of those of busy waiting"),
 ];
 
 /// Figures of a back end as a whole.
@@ -41,6 +41,7 @@ pub(super) fn document(figures: &Figures, options: &ScaleOptions) -> String {
     let pinned = if processors::pins() { "load on processor 0, all guests on 1" } else { "none" };
     let rows = [
         ("load", each),
+        ("load where most idle", format!("{FEW} requests out at a time, each on any connection")),
         ("pinning", pinned.into()),
         ("rounds", format!("{} of {} s for each variant", options.runs, options.seconds)),
         ("command", "`cargo run --release -p bench -- scale`".into()),

@@ -43,8 +43,8 @@ fn filtered(backend: Backend) {
 fn one_thread(backend: Backend) {
     let (guest, address) = serve(backend);
     assert_eq!(get(address, "/bytes/1000000").status, 200);
-    let threads = process::threads(guest.pid());
-    assert_eq!(threads.len(), 1, "{threads:?}");
+    // A second one while it computed, on a busy machine, is gone soon.
+    wait_until("an idle guest has one thread", || process::threads(guest.pid()).len() == 1);
 }
 
 fn nothing_inherited(backend: Backend) {

@@ -11,7 +11,7 @@ pub(crate) use signals::ARRIVAL;
 
 use denali_interrupts::{Coalescing, LONGEST_NS, Line, SHORTEST_NS};
 use denali_launcher::spec::CpuSpec;
-use denali_scheduler::Turn;
+use denali_scheduler::{Ended, Turn};
 use denali_vcpu::Alarm;
 use quantum::QuantumTimer;
 use signals::Signals;
@@ -110,7 +110,11 @@ impl Events {
         if ended.look_again {
             self.quantum.look_again()?;
         }
-        if ended.computed_through { self.watcher.watch() } else { self.watcher.pause() }
+        match ended {
+            Ended { computed_through: true, .. } => self.watcher.watch(),
+            Ended { comes_out_often: true, .. } => self.watcher.pause(),
+            _ => Ok(()),
+        }
     }
 
     /// Looks at descriptors and signals without waiting.
