@@ -18,6 +18,7 @@ pub fn suite() -> Suite {
         name: "scheduling",
         cases: vec![
             Case::each("a_second_thread_only_while_the_guest_computes", watcher),
+            Case::each("a_host_without_room_for_a_watcher", no_room),
             Case::each("a_held_guest_does_not_run_and_misses_nothing", held),
             Case::each("a_held_guest_that_computes_goes_on", held_computing),
             Case::each("a_held_guest_can_be_ended", held_and_ended),
@@ -54,6 +55,34 @@ fn watcher(backend: Backend) {
     wait_until("one that is held is not", || threads(&guest) == 1);
     guest.signal(SIGUSR2);
     wait_until("it is again", || threads(&guest) == 2);
+    end(guest);
+}
+
+/// Sets how many descriptors a process may have, below its hard limit.
+fn limit_descriptors(pid: u32, most: libc::rlim_t) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let pid = pid as libc::pid_t;
+    // SAFETY: the structure is valid for both calls, which read and change a limit of our own child.
+    let set = unsafe {
+        libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit);
+        limit.rlim_cur = most.min(limit.rlim_max);
+        libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+    };
+    assert_eq!(set, 0, "the limit of a child can be set");
+}
+
+fn no_room(backend: Backend) {
+    let guest = spinning(backend);
+    wait_until("a computing guest is watched", || threads(&guest) == 2);
+    guest.signal(SIGUSR2);
+    wait_until("a held guest is not watched", || threads(&guest) == 1);
+    limit_descriptors(guest.pid(), 3);
+    guest.signal(SIGUSR2);
+    let before = cpu(&guest);
+    wait_until("it computes nevertheless", || cpu(&guest) >= before + 20);
+    assert_eq!(threads(&guest), 1, "unwatched");
+    limit_descriptors(guest.pid(), 1024);
+    wait_until("it is watched when there is room again", || threads(&guest) == 2);
     end(guest);
 }
 

@@ -103,18 +103,20 @@ impl Events {
 
     fn end_quantum(&mut self) -> io::Result<()> {
         self.signals.take()?;
-        let ended = self.turn.quantum_ended(self.share.used_ns()?);
+        let ended = self.turn.quantum_ended(self.share.used_ns());
         if ended.precedence_changed {
-            self.share.set(self.turn.precedence())?;
+            self.share.set(self.turn.precedence());
         }
         if ended.look_again {
             self.quantum.look_again()?;
         }
         match ended {
-            Ended { computed_through: true, .. } => self.watcher.watch(),
-            Ended { comes_out_often: true, .. } => self.watcher.pause(),
-            _ => Ok(()),
+            // A host that has no room for a thread costs the guest nothing but time: the next tick looks.
+            Ended { computed_through: true, .. } => drop(self.watcher.watch()),
+            Ended { comes_out_often: true, .. } => self.watcher.pause()?,
+            _ => {}
         }
+        Ok(())
     }
 
     /// Looks at descriptors and signals without waiting.
@@ -137,7 +139,7 @@ impl Events {
         let slept_ns = before.elapsed().as_nanos() as u64;
         self.slept_long = slept_ns > self.turn.quantum_ns();
         if self.turn.slept(slept_ns) {
-            self.share.set(self.turn.precedence())?;
+            self.share.set(self.turn.precedence());
         }
         if matches!(woken, Woken::Interrupted) {
             signals::forget_quantum_over();

@@ -23,18 +23,25 @@ pub(crate) struct Share {
     tracee: Option<u32>,
     /// The processor time of whichever executes the guest.
     clock: ClockId,
+    /// The host's scheduler takes what it is told.
+    listens: bool,
 }
 
 impl Share {
     /// Gives this thread, and the processes it makes from here on, its share and the precedence of a guest
-    /// that has credit.
+    /// that has credit. A host that cannot be told of precedence, or has this thread under another policy,
+    /// only lacks that.
     ///
     /// # Errors
-    /// When it is to be less nice than this process and this user may not be.
+    /// When it is to have another share than this process and the host does not give it.
     pub(crate) fn take(niceness: i32) -> io::Result<Self> {
         let nice = own_nice().saturating_add(niceness).clamp(-20, 19);
-        let share = Self { nice, tracee: None, clock: ClockId::CLOCK_THREAD_CPUTIME_ID };
-        share.tell(0, CREDIT_SLICE_NS)?;
+        let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+        let mut share = Self { nice, tracee: None, clock, listens: true };
+        match share.tell(0, CREDIT_SLICE_NS) {
+            Err(error) if niceness != 0 => return Err(error),
+            told => share.listens = told.is_ok(),
+        }
         Ok(share)
     }
 
@@ -52,23 +59,26 @@ impl Share {
         }
     }
 
-    /// Tells the host's scheduler of the guest's precedence.
-    pub(crate) fn set(&self, precedence: Precedence) -> io::Result<()> {
+    /// Tells the host's scheduler of the guest's precedence, if it listens.
+    pub(crate) fn set(&mut self, precedence: Precedence) {
         let slice_ns = match precedence {
             Precedence::Credit => CREDIT_SLICE_NS,
             Precedence::Burned => BURNED_SLICE_NS,
         };
-        [Some(0), self.tracee].into_iter().flatten().try_for_each(|task| self.tell(task, slice_ns))
+        for task in [Some(0), self.tracee].into_iter().flatten() {
+            self.listens = self.listens && self.tell(task, slice_ns).is_ok();
+        }
     }
 
-    /// Processor time that the guest has used since its start, in ns.
-    pub(crate) fn used_ns(&self) -> io::Result<u64> {
-        Ok(Duration::from(clock_gettime(self.clock)?).as_nanos() as u64)
+    /// Processor time that the guest has used since its start, in ns; 0 where the host does not tell.
+    pub(crate) fn used_ns(&self) -> u64 {
+        clock_gettime(self.clock).map_or(0, |used| Duration::from(used).as_nanos() as u64)
     }
 
     fn tell(&self, task: u32, slice_ns: u64) -> io::Result<()> {
         let attributes = Attributes {
             size: size_of::<Attributes>() as u32,
+            flags: KEEP_POLICY,
             nice: self.nice,
             runtime: slice_ns,
             ..Attributes::default()
@@ -80,12 +90,14 @@ impl Share {
     }
 }
 
+/// `SCHED_FLAG_KEEP_POLICY`: `policy` says nothing.
+const KEEP_POLICY: u64 = 0x08;
+
 /// `struct sched_attr` of `sched_setattr(2)`, first version.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
     size: u32,
-    /// 0 = SCHED_OTHER.
     policy: u32,
     flags: u64,
     nice: i32,
@@ -110,11 +122,11 @@ mod tests {
     #[test]
     fn the_host_takes_what_it_is_told() {
         std::thread::spawn(|| {
-            let share = Share::take(3).unwrap();
+            let mut share = Share::take(3).unwrap();
             assert!(own_nice() >= 3);
-            share.set(Precedence::Burned).unwrap();
-            share.set(Precedence::Credit).unwrap();
-            assert!(share.used_ns().unwrap() > 0);
+            share.set(Precedence::Burned);
+            share.set(Precedence::Credit);
+            assert!(share.listens && share.used_ns() > 0);
         })
         .join()
         .unwrap();

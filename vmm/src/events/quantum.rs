@@ -32,6 +32,8 @@ impl QuantumTimer {
 
     /// Has the timer go off after as short a time as for a guest that has just woken.
     pub(crate) fn look_again(&mut self) -> io::Result<()> {
+        // An alarm that was set is to be set anew.
+        self.alarm_ns = 0;
         set_interval_timer(self.first, self.quantum)
     }
 

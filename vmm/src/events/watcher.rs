@@ -60,11 +60,16 @@ impl Watcher {
     }
 
     /// The guest computes: arrivals are watched for from here on.
+    ///
+    /// # Errors
+    /// When the host has no room for another descriptor or thread; nothing is watched then.
     pub(crate) fn watch(&mut self) -> io::Result<()> {
-        if let Some(shared) = &self.shared
-            && shared.change(PAUSED, WATCHING) != GONE
-        {
-            return shared.watch_source(true);
+        if let Some(shared) = &self.shared {
+            match shared.change(PAUSED, WATCHING) {
+                WATCHING => return Ok(()),
+                PAUSED => return shared.watch_source(true),
+                _ => {}
+            }
         }
         let shared = Arc::new(Shared::new(self.source)?);
         let thread = Thread {
