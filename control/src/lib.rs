@@ -1,0 +1,1 @@
+//! The control protocol between a monitor and whoever looks after it.

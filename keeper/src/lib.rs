@@ -1,0 +1,1 @@
+//! Looks after guests that may be parked: starts them, holds what wakes them, and wakes them.
