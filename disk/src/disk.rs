@@ -372,6 +372,14 @@ impl BlockBackend for Disk {
         self.in_flight == 0
     }
 
+    fn wait(&mut self) {
+        self.start();
+        self.work();
+        if self.done.is_empty() && self.in_flight > 0 {
+            self.engine.wait();
+        }
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("io_calls", self.engine.calls()),

@@ -276,6 +276,26 @@ fn wake_ups_by_time_come_once() {
 }
 
 #[test]
+fn waiting_ends_when_something_has_completed() {
+    for method in METHODS {
+        let mut bench = Bench::one(method);
+        let mut buffers = [vec![1; 4096], vec![2; 4096]];
+        for (id, buffer) in (0..).zip(&mut buffers) {
+            let write = Operation::Write { offset: u64::from(id) * 4096, durable: false };
+            // SAFETY: the buffers outlive the requests, which are waited for.
+            unsafe { bench.disk.submit(id, write, &slices_of(buffer, &[4096])) };
+        }
+        let mut completed = 0;
+        while completed < 2 {
+            bench.disk.wait();
+            bench.disk.completed(&mut |_, outcome| completed += usize::from(outcome.is_ok()));
+        }
+        bench.disk.wait();
+        assert_eq!(bench.content(0)[..8192], buffers.concat());
+    }
+}
+
+#[test]
 fn a_ring_takes_nothing_but_what_a_disk_needs() {
     use io_uring::{IoUring, opcode, register::Restriction, squeue, types};
     // The same restrictions as the disk's ring has, on a ring of the test's own.

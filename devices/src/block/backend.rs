@@ -73,8 +73,8 @@ pub enum Wake {
 /// Keeps the sectors of one block device, and works on many requests at a time.
 ///
 /// At each service the device calls `submit` for the guest's new requests, then `start`, then
-/// `completed`, then `wake`. Everything happens on one thread, and nothing blocks but `drain`, where the
-/// back end is asynchronous.
+/// `completed`, then `wake`. Everything happens on one thread, and nothing blocks but `drain` and `wait`,
+/// where the back end is asynchronous.
 pub trait BlockBackend {
     /// What it keeps.
     fn geometry(&self) -> Geometry;
@@ -100,6 +100,12 @@ pub trait BlockBackend {
     /// Waits until nothing is in flight, so that no slice is touched any more, for a bounded time; what
     /// completes is still reported by `completed`. False: something is still in flight.
     fn drain(&mut self) -> bool;
+
+    /// Waits until something that is in flight has completed, for a bounded time; `completed` reports it.
+    /// For whoever has nothing else to do meanwhile.
+    fn wait(&mut self) {
+        self.drain();
+    }
 
     /// Counters by name.
     fn counters(&self) -> Vec<(&'static str, u64)>;
@@ -129,6 +135,10 @@ impl<B: BlockBackend + ?Sized> BlockBackend for Box<B> {
 
     fn drain(&mut self) -> bool {
         (**self).drain()
+    }
+
+    fn wait(&mut self) {
+        (**self).wait();
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
