@@ -3,6 +3,9 @@
 //! A guest that terminates gives its own status, the low 8 bits of EAX; the codes below are the
 //! monitor's, and a guest that avoids 119 to 127 and 128 to 191 is never mistaken for one.
 
+/// The guest was parked: its state is in its swap region, and `denali resume` continues it.
+pub const PARKED: u8 = 120;
+
 /// The guest crashed: a fault it does not handle, an unknown port, a jump into nowhere.
 pub const GUEST_CRASHED: u8 = 121;
 

@@ -113,10 +113,11 @@ fn schema_lists_every_field_and_allows_no_other() {
     let fields = schema["properties"].as_object().unwrap();
     let devices = ["net", "block", "console", "entropy"];
     let others = ["name", "image", "memory", "args", "hypervisor", "interrupts", "idle", "cpu"];
-    for field in others.into_iter().chain(devices) {
+    let swapping = ["swap", "resident_limit", "control"];
+    for field in others.into_iter().chain(devices).chain(swapping) {
         assert!(fields[field]["description"].is_string(), "{field}");
     }
-    assert_eq!(fields.len(), 12);
+    assert_eq!(fields.len(), 15);
     assert_eq!(schema["additionalProperties"], false);
 }
 

@@ -17,8 +17,8 @@ mod written;
 pub use document::Document;
 pub use error::ConfigError;
 pub use resolve::{
-    Block, BlockBackend, Bucket, Console, ConsoleBackend, Cpu, EgressRule, Entropy, Guest, Image,
-    Limit, Net, NetBackend, UserBackend,
+    Block, BlockBackend, Bucket, Console, ConsoleBackend, Cpu, EgressRule, Entropy, Guest, HostKey,
+    Image, Limit, Net, NetBackend, Park, Swap, UserBackend,
 };
 pub use values::{
     Address, Destination, MacAddress, MemorySize, Ports, Protocol, Publish, Resolver, Span, Subnet,
@@ -27,8 +27,8 @@ pub use values::{
 pub use written::{
     BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
     ConsoleFilesConfig, CpuConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo,
-    GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, LimitConfig, NetBackendConfig,
-    NetConfig, NetLimitConfig, OperationsConfig, UserBackendConfig,
+    GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, KeyConfig, LimitConfig,
+    NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, SwapConfig, UserBackendConfig,
 };
 
 /// The JSON Schema of a configuration file.

@@ -3,9 +3,9 @@
 use denali_config::{
     Address, BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
     ConsoleFilesConfig, CpuConfig, Document, EgressConfig, EntropyConfig, FileBackendConfig,
-    FileIo, GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, LimitConfig, MacAddress,
-    MemorySize, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, Ports, Protocol,
-    Publish, Span, Subnet, UserBackendConfig, Window,
+    FileIo, GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, KeyConfig, LimitConfig,
+    MacAddress, MemorySize, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, Ports,
+    Protocol, Publish, Span, Subnet, SwapConfig, UserBackendConfig, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -31,6 +31,12 @@ fn json() -> impl Strategy<Value = Value> {
         Just("rate_limit".to_owned()),
         Just("mac".to_owned()),
         Just("address".to_owned()),
+        Just("swap".to_owned()),
+        Just("stripes".to_owned()),
+        Just("limit".to_owned()),
+        Just("key".to_owned()),
+        Just("resident_limit".to_owned()),
+        Just("control".to_owned()),
         ".{0,8}",
     ];
     let leaf = prop_oneof![
@@ -192,6 +198,31 @@ fn cpu() -> impl Strategy<Value = (InterruptsConfig, IdleConfig, CpuConfig)> {
     (interrupts, idle, cpu)
 }
 
+fn swap() -> impl Strategy<Value = SwapConfig> {
+    let span = || any::<u64>().prop_map(Span);
+    let size = || any::<u64>().prop_map(MemorySize);
+    let key =
+        prop_oneof![".{0,9}".prop_map(KeyConfig::File), ".{0,9}".prop_map(KeyConfig::Credential),];
+    let sizes = (size(), option::of(size()));
+    let times = (span(), span(), span());
+    let switches = (any::<bool>(), any::<bool>());
+    (vec(".{0,9}", 0..3), sizes, times, switches, option::of(key)).prop_map(
+        |(stripes, (unit, limit), (after, park_after, park_horizon), (prefetch, encrypt), key)| {
+            SwapConfig {
+                stripes,
+                unit,
+                limit,
+                after,
+                park_after,
+                park_horizon,
+                prefetch,
+                encrypt,
+                key,
+            }
+        },
+    )
+}
+
 fn config() -> impl Strategy<Value = GuestConfig> {
     let hypervisor = prop_oneof![
         Just(HypervisorChoice::Auto),
@@ -200,24 +231,39 @@ fn config() -> impl Strategy<Value = GuestConfig> {
     ];
     let devices =
         (vec(net(), 0..3), vec(block(), 0..3), vec(console(), 0..3), vec(entropy(), 0..2));
-    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, devices, cpu()).prop_map(
-        |(name, image, memory, args, hypervisor, (net, block, console, entropy), cpu)| {
-            GuestConfig {
+    let leaving =
+        (option::of(swap()), option::of(any::<u64>().prop_map(MemorySize)), option::of(".{0,9}"));
+    (option::of(".{1,9}"), ".{1,9}", any::<u64>(), ".{0,9}", hypervisor, devices, cpu(), leaving)
+        .prop_map(
+            |(
                 name,
                 image,
-                memory: MemorySize(memory),
+                memory,
                 args,
                 hypervisor,
-                net,
-                block,
-                console,
-                entropy,
-                interrupts: cpu.0,
-                idle: cpu.1,
-                cpu: cpu.2,
-            }
-        },
-    )
+                (net, block, console, entropy),
+                cpu,
+                leaving,
+            )| {
+                GuestConfig {
+                    name,
+                    image,
+                    memory: MemorySize(memory),
+                    args,
+                    hypervisor,
+                    net,
+                    block,
+                    console,
+                    entropy,
+                    interrupts: cpu.0,
+                    idle: cpu.1,
+                    cpu: cpu.2,
+                    swap: leaving.0,
+                    resident_limit: leaving.1,
+                    control: leaving.2,
+                }
+            },
+        )
 }
 
 fn assert_no_panic(text: &[u8]) -> Result<(), TestCaseError> {

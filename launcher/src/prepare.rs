@@ -3,7 +3,7 @@
 use crate::error::LaunchError;
 use crate::hypervisor::{Chosen, choose};
 use crate::image::SealedImage;
-use crate::spec::{HypervisorSpec, ImageSpec, MachineSpec, OutputSpec};
+use crate::spec::{ControlSpec, HypervisorSpec, ImageSpec, MachineSpec, OutputSpec};
 use crate::{devices, image, sealed};
 use denali_config::{Document, Guest, Protocol};
 use nix::fcntl::{OFlag, open};
@@ -79,6 +79,10 @@ impl Launch {
             cpu: guest.cpu.into(),
             output: settings.output,
             report,
+            swap: None,
+            control: ControlSpec::default(),
+            resume: None,
+            boot_id: String::new(),
         };
         Ok(Self {
             descriptors: opened.descriptors,

@@ -7,6 +7,7 @@ mod entropy;
 mod limit;
 mod names;
 mod net;
+mod swap;
 
 pub use block::{Block, BlockBackend};
 pub use console::{Console, ConsoleBackend};
@@ -14,6 +15,7 @@ pub use cpu::Cpu;
 pub use entropy::Entropy;
 pub use limit::{Bucket, Limit};
 pub use net::{EgressRule, Net, NetBackend, UserBackend};
+pub use swap::{HostKey, Park, Swap};
 
 use crate::error::{FieldError, quoted};
 use crate::values::MemorySize;
@@ -49,6 +51,10 @@ pub struct Guest {
     pub entropy: Vec<Entropy>,
     /// When it is interrupted, how it idles, and its share of the processor.
     pub cpu: Cpu,
+    /// Where its memory goes while it idles; `None` = it stays where it is.
+    pub swap: Option<Swap>,
+    /// Where its monitor listens for commands.
+    pub control: Option<PathBuf>,
 }
 
 /// Where a guest's program is.
@@ -65,10 +71,11 @@ pub(crate) fn resolve(config: &GuestConfig, folder: &Path) -> Result<Guest, Fiel
     count_devices(config)?;
     let mut names = Names::default();
     let image = image(&config.image, folder)?;
+    let memory_size = memory(config.memory)?;
     let guest = Guest {
         name: name(config, &image)?,
         image,
-        memory_size: memory(config.memory)?,
+        memory_size,
         arguments: arguments(&config.args)?,
         hypervisor: config.hypervisor,
         net: net::resolve(&config.net, folder, &mut names)?,
@@ -76,6 +83,8 @@ pub(crate) fn resolve(config: &GuestConfig, folder: &Path) -> Result<Guest, Fiel
         console: console::resolve(&config.console, folder, &mut names)?,
         entropy: entropy::resolve(&config.entropy, &mut names)?,
         cpu: cpu::resolve(config)?,
+        swap: swap::resolve(config, memory_size, folder)?,
+        control: control(config.control.as_deref(), folder)?,
     };
     Ok(guest)
 }
@@ -121,6 +130,10 @@ fn socket_path(text: &str, folder: &Path, field: &str) -> Result<PathBuf, FieldE
         return Err(FieldError::new(field, message));
     }
     Ok(path)
+}
+
+fn control(text: Option<&str>, folder: &Path) -> Result<Option<PathBuf>, FieldError> {
+    text.map(|text| socket_path(text, folder, "control")).transpose()
 }
 
 fn image(text: &str, folder: &Path) -> Result<Image, FieldError> {

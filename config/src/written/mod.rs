@@ -6,6 +6,7 @@ mod cpu;
 mod entropy;
 mod limit;
 mod net;
+mod swap;
 
 pub use block::{BlockBackendConfig, BlockConfig, FileBackendConfig, FileIo};
 pub use console::{ConsoleBackendConfig, ConsoleConfig, ConsoleFilesConfig};
@@ -13,6 +14,7 @@ pub use cpu::{CpuConfig, IdleConfig, InterruptsConfig};
 pub use entropy::EntropyConfig;
 pub use limit::{BandwidthConfig, LimitConfig, OperationsConfig};
 pub use net::{EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, UserBackendConfig};
+pub use swap::{KeyConfig, SwapConfig};
 
 use crate::values::MemorySize;
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,16 @@ pub struct GuestConfig {
     /// Its share of the processor.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu: CpuConfig,
+    /// Where its memory goes while it idles; by default it stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<SwapConfig>,
+    /// Most memory of the guest that is resident while it runs: whole 4 KiB pages, at least 256KiB; all of
+    /// it by default. Needs `swap` and KVM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_limit: Option<MemorySize>,
+    /// A Unix socket that is made at this path, at which the monitor takes commands; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

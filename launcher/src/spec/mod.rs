@@ -3,14 +3,17 @@
 mod block;
 mod console;
 mod cpu;
+mod descriptors;
 mod limit;
 mod net;
+mod swap;
 
 pub use block::{BlockBackendSpec, BlockSpec, IoSpec};
 pub use console::{ConsoleBackendSpec, ConsoleSpec, EntropySpec};
 pub use cpu::CpuSpec;
 pub use limit::{BucketSpec, LimitSpec};
 pub use net::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
+pub use swap::{CommitSpec, ControlSpec, ParkSpec, ResumeSpec, STATE_MAX, SwapSpec};
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
@@ -44,6 +47,15 @@ pub struct MachineSpec {
     pub output: OutputSpec,
     /// File that receives the crash report as JSON, open for writing.
     pub report: Option<RawFd>,
+    /// Where the guest's memory goes while it idles; `None` = it stays where it is.
+    pub swap: Option<SwapSpec>,
+    /// Where the monitor takes commands.
+    pub control: ControlSpec,
+    /// What the guest continues from; `None` = it starts at its image's entry.
+    pub resume: Option<ResumeSpec>,
+    /// Which run of the host's kernel this is (`/proc/sys/kernel/random/boot_id`); empty where the host
+    /// does not tell.
+    pub boot_id: String,
 }
 
 /// What runs the guest.
@@ -63,7 +75,8 @@ pub enum HypervisorSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageSpec {
-    /// The ELF file as a sealed memfd, so that it cannot change under the guest.
+    /// The ELF file: a sealed memfd, or a file of an image store, so that it does not change under the
+    /// guest.
     pub file: RawFd,
     /// What the user called it, for messages.
     pub name: String,
