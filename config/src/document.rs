@@ -135,6 +135,21 @@ impl Document {
         resolve(&self.config()?, &self.folder).map_err(|error| self.located(&error))
     }
 
+    /// The configuration as JSON that means the same wherever it is: with changes made, defaults that
+    /// matter written out, and relative paths made absolute. For snapshots, which carry it along.
+    pub fn portable(&self) -> Result<String, ConfigError> {
+        let mut config = self.config()?;
+        config.paths_mut(&mut |path| {
+            let absolute = std::path::absolute(self.folder.join(path.as_str()));
+            // One that JSON cannot say stays as it was written.
+            if let Some(text) = absolute.ok().as_deref().and_then(Path::to_str) {
+                text.clone_into(path);
+            }
+        });
+        serde_json::to_string(&config)
+            .map_err(|error| ConfigError::new(&self.source, "", error.to_string()))
+    }
+
     fn located(&self, error: &FieldError) -> ConfigError {
         ConfigError::new(self.origin(&error.field), &error.field, error.message.as_str())
     }

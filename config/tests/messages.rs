@@ -339,3 +339,130 @@ fn a_guest_is_batched_and_idles_unless_it_says_otherwise() {
     let cpu = guest(text).unwrap().cpu;
     assert_eq!((cpu.window, cpu.deep_after_ns), (Window::Fixed(Span(0)), None));
 }
+
+/// A configuration with 16MiB of memory and these fields of `swap`.
+fn with_swap(fields: &str) -> String {
+    format!(r#"{{"image": "web", "swap": {{"stripes": ["/mnt/a", "b"]{fields}}}}}"#)
+}
+
+#[test]
+fn swapping_is_checked() {
+    for (fields, expected) in [
+        (r#", "unit": "3KiB""#, "swap.unit: 3KiB is not a power of two from 4KiB to 16MiB"),
+        (r#", "unit": "96KiB""#, "swap.unit: 96KiB is not a power of two"),
+        (r#", "unit": "32MiB""#, "swap.unit: 32MiB is not a power of two"),
+        (r#", "limit": "60KiB""#, "swap.limit: 60KiB is less than 64KiB"),
+        (r#", "limit": 65537"#, "swap.limit: 65537 bytes is not a multiple of 4KiB"),
+        (
+            r#", "limit": "16MiB""#,
+            "swap.limit: 16MiB is more than the 15MiB that a guest with 16MiB of memory can use",
+        ),
+        (r#", "after": "2d""#, "swap.after: \"2d\" has no unit of ns, us, ms or s"),
+        (r#", "after": "86401s""#, "swap.after: 86401s is more than 86400s"),
+        (r#", "park_after": "86401s""#, "swap.park_after: 86401s is more than 86400s"),
+        (r#", "park_horizon": "86401s""#, "swap.park_horizon: 86401s is more than 86400s"),
+        (r#", "prefetch": 1"#, "swap.prefetch: 1 where a boolean is wanted"),
+        (r#", "key": "k""#, "swap.key: \"k\" is not \"file\" or \"credential\""),
+        (r#", "key": {"file": ""}"#, "swap.key.file: is not a path"),
+        (r#", "key": {"credential": "../k"}"#, "swap.key.credential: \"../k\" is not the name of"),
+        (r#", "key": {"credential": ".."}"#, "swap.key.credential: \"..\" is not the name of"),
+        (r#", "key": {"credential": ""}"#, "swap.key.credential: \"\" is not the name of"),
+        (r#", "stripe": 1"#, "swap.stripe: unknown field (did you mean \"stripes\"?)"),
+    ] {
+        assert_refused(&with_swap(fields), expected);
+    }
+    let many = vec![r#""a""#; 17].join(", ");
+    for (stripes, expected) in [
+        ("", "swap.stripes: names 0 folders; name 1 to 16"),
+        (many.as_str(), "swap.stripes: names 17 folders; name 1 to 16"),
+        (r#""a", """#, "swap.stripes[1]: is not a path"),
+        (r#""a", "b", "a""#, "swap.stripes[2]: is named by an entry before it"),
+    ] {
+        let text = format!(r#"{{"image": "web", "swap": {{"stripes": [{stripes}]}}}}"#);
+        assert_refused(&text, expected);
+    }
+    assert_refused(r#"{"image": "web", "swap": {}}"#, "swap.stripes: is missing; it is required");
+}
+
+#[test]
+fn paging_within_a_guest_is_checked() {
+    let with_limit = |fields: &str| {
+        format!(r#"{{"image": "web", "swap": {{"stripes": ["a"]}}, "resident_limit": {fields}}}"#)
+    };
+    for (fields, expected) in [
+        (r#""252KiB""#, "resident_limit: 252KiB is less than 256KiB"),
+        ("1048577", "resident_limit: 1048577 bytes is not a multiple of 4KiB"),
+        (r#""16MiB""#, "resident_limit: 16MiB is not less than the memory of 16MiB"),
+        (r#""1MiB", "hypervisor": "process""#, "resident_limit: needs KVM"),
+    ] {
+        assert_refused(&with_limit(fields), expected);
+    }
+    assert_refused(
+        r#"{"image": "web", "resident_limit": "1MiB"}"#,
+        "resident_limit: needs \"swap\"",
+    );
+}
+
+#[test]
+fn memory_that_is_shared_is_not_swapped() {
+    let swap = r#""swap": {"stripes": ["a"]}"#;
+    let net = r#""net": [{"backend": {"user": {}}}, {"backend": {"vhost-user": "s"}}]"#;
+    let block = r#""block": [{"backend": {"vhost-user": "s"}}]"#;
+    assert_refused(
+        &format!(r#"{{"image": "web", {swap}, {net}}}"#),
+        "swap: does not go with net[1].backend.vhost-user: memory that another process shares",
+    );
+    assert_refused(
+        &format!(r#"{{"image": "web", {swap}, "resident_limit": "1MiB", {block}}}"#),
+        "resident_limit: does not go with block[0].backend.vhost-user: memory that another",
+    );
+    guest(&format!(r#"{{"image": "web", {net}, {block}}}"#)).unwrap();
+}
+
+#[test]
+fn swapping_has_defaults() {
+    let swap = guest(&with_swap("")).unwrap().swap.unwrap();
+    assert_eq!(swap.stripes, [PathBuf::from("/mnt/a"), PathBuf::from("vms/b")]);
+    assert_eq!((swap.unit, swap.limit, swap.after_ns), (64 << 10, None, Some(5_000_000_000)));
+    assert_eq!((swap.park, swap.key, swap.resident_limit), (None, None, None));
+    assert!(swap.prefetch && swap.encrypt);
+
+    let all = r#", "unit": "4KiB", "limit": "8MiB", "after": 0, "park_after": "60s",
+        "prefetch": false, "encrypt": false, "key": {"file": "host.key"}"#;
+    let swap = guest(&with_swap(all)).unwrap().swap.unwrap();
+    assert_eq!((swap.unit, swap.limit, swap.after_ns), (4096, Some(8 << 20), None));
+    let park = denali_config::Park { after_ns: 60_000_000_000, horizon_ns: 10_000_000_000 };
+    assert_eq!(swap.park, Some(park));
+    assert_eq!(swap.key, Some(denali_config::HostKey::File("vms/host.key".into())));
+    assert!(!swap.prefetch && !swap.encrypt);
+}
+
+#[test]
+fn control_is_a_socket() {
+    let guest_at = |path: &str| guest(&format!(r#"{{"image": "web", "control": "{path}"}}"#));
+    assert_eq!(guest_at("web.sock").unwrap().control, Some(PathBuf::from("vms/web.sock")));
+    let long = guest_at(&format!("/{}", "x".repeat(107))).unwrap_err();
+    assert!(long.starts_with("vm.json: control: has 108 bytes"), "{long}");
+}
+
+#[test]
+fn a_portable_configuration_means_the_same_elsewhere() {
+    let text = r#"{"image": "./a.elf", "control": "c.sock", "swap": {"stripes": ["a", "/b"],
+        "key": {"file": "k"}}, "net": [{"backend": {"socket": "n.sock"}}, {"backend": {"tap": "t"}}],
+        "block": [{"backend": {"file": {"path": "d.img"}}}],
+        "console": [{"backend": {"file": {"output": "out"}}}, {"backend": {"socket": "o.sock"}}]}"#;
+    let folder = std::env::current_dir().unwrap().join("vms");
+    let mut here = Document::parse(text.as_bytes(), "vm.json", "vms".into()).unwrap();
+    here.set("memory=32MiB").unwrap();
+    let portable = here.portable().unwrap();
+    let elsewhere = Document::parse(portable.as_bytes(), "snapshot", "/elsewhere".into()).unwrap();
+    let expected = Document::parse(text.as_bytes(), "vm.json", folder).and_then(|mut document| {
+        document.set("memory=32MiB")?;
+        document.set("image=a.elf")?;
+        document.guest()
+    });
+    assert_eq!(elsewhere.guest(), expected);
+    assert_eq!(elsewhere.portable().unwrap(), portable);
+    let built_in = Document::of_image("web").portable().unwrap();
+    assert!(built_in.contains(r#""image":"web""#), "{built_in}");
+}

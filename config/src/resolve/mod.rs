@@ -70,7 +70,7 @@ pub enum Image {
 pub(crate) fn resolve(config: &GuestConfig, folder: &Path) -> Result<Guest, FieldError> {
     count_devices(config)?;
     let mut names = Names::default();
-    let image = image(&config.image, folder)?;
+    let image = image(config, folder)?;
     let memory_size = memory(config.memory)?;
     let guest = Guest {
         name: name(config, &image)?,
@@ -136,14 +136,15 @@ fn control(text: Option<&str>, folder: &Path) -> Result<Option<PathBuf>, FieldEr
     text.map(|text| socket_path(text, folder, "control")).transpose()
 }
 
-fn image(text: &str, folder: &Path) -> Result<Image, FieldError> {
+fn image(config: &GuestConfig, folder: &Path) -> Result<Image, FieldError> {
+    let text = &config.image;
     if text.is_empty() || text.contains('\0') {
         return Err(FieldError::new(
             "image",
             "is not a path or the name of a built-in image; write e.g. \"hello\" or \"./app.elf\"",
         ));
     }
-    let is_path = text.contains('/') || text.ends_with(".elf");
+    let is_path = config.image_is_path();
     Ok(if is_path { Image::File(folder.join(text)) } else { Image::BuiltIn(text.into()) })
 }
 

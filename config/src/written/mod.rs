@@ -6,6 +6,7 @@ mod cpu;
 mod entropy;
 mod limit;
 mod net;
+mod paths;
 mod swap;
 
 pub use block::{BlockBackendConfig, BlockConfig, FileBackendConfig, FileIo};
