@@ -1,8 +1,8 @@
 //! Starts the broker, which opens connections for a monitor that can open none.
 
 use crate::error::{LaunchError, host};
+use crate::inherit::pass_on;
 use crate::sealed;
-use crate::spawn::pass_on;
 use denali_broker::{Channel, Policy, Protocol, Rule, Service, Spec, Target, resolver};
 use denali_config::{Destination, EgressRule, Net, UserBackend};
 use nix::errno::Errno;

@@ -12,6 +12,7 @@ mod devices;
 mod error;
 mod hypervisor;
 mod image;
+mod inherit;
 mod listen;
 mod prepare;
 mod programs;

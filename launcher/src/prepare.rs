@@ -8,6 +8,7 @@ use crate::{devices, image, sealed};
 use denali_config::{Document, Guest, Protocol};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -96,6 +97,23 @@ impl Launch {
     #[must_use]
     pub fn spec(&self) -> &MachineSpec {
         &self.spec
+    }
+
+    /// What the monitor is told, and its descriptors, for a process where they have other numbers: those in
+    /// the description are positions in the list, counted from `first`.
+    #[must_use]
+    pub fn into_parts(mut self, first: RawFd) -> (MachineSpec, Vec<OwnedFd>) {
+        let mut open: HashMap<RawFd, OwnedFd> =
+            self.descriptors.into_iter().map(|open| (open.as_raw_fd(), open)).collect();
+        let mut parts = Vec::with_capacity(open.len());
+        self.spec.descriptors_mut(&mut |number| {
+            // What is not open here is nothing there.
+            *number = open.remove(number).map_or(-1, |descriptor| {
+                parts.push(descriptor);
+                first + parts.len() as RawFd - 1
+            });
+        });
+        (self.spec, parts)
     }
 
     /// The published ports, in the order of the configuration.

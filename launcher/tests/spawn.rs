@@ -7,6 +7,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -42,6 +43,14 @@ fn prepare(report: &Path) -> Launch {
     Launch::prepare(&document, &settings).unwrap()
 }
 
+/// The machine as a monitor that is started as a child reads it: its descriptors follow the standard streams'.
+fn expected(launch: &Launch) -> MachineSpec {
+    let mut spec = launch.spec().clone();
+    let mut numbers = 3..;
+    spec.descriptors_mut(&mut |number: &mut RawFd| *number = numbers.next().unwrap());
+    spec
+}
+
 fn run(launch: Launch, monitor: &Path) -> Output {
     let streams = Streams { input: Stdio::null(), output: Stdio::piped(), error: Stdio::piped() };
     launch.spawn(monitor, streams).unwrap().wait_with_output().unwrap()
@@ -57,7 +66,7 @@ fn the_monitor_reads_its_machine_from_the_descriptor_it_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let program = monitor(folder.path(), "cat /proc/self/fd/$1; exit 7");
     let launch = prepare(&folder.path().join("report.json"));
-    let expected = launch.spec().clone();
+    let expected = expected(&launch);
     let output = run(launch, &program);
     assert_eq!(output.status.code(), Some(7));
     let spec: MachineSpec = serde_json::from_slice(&output.stdout).unwrap();
@@ -88,13 +97,34 @@ fn the_monitor_inherits_its_descriptors_and_no_others() {
 }
 
 #[test]
+fn descriptors_have_small_numbers_however_many_there_are_here() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let program = monitor(folder.path(), "ls /proc/self/fd; cat <&3; cat <&7");
+    // What is at these numbers here is in the way, some of it the machine's own.
+    let launches: Vec<Launch> =
+        (0..5).map(|n| prepare(&folder.path().join(format!("{n}.json")))).collect();
+    let many: Vec<fs::File> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+    for launch in launches.into_iter().rev() {
+        let expected = serde_json::to_string(&expected(&launch)).unwrap();
+        let output = run(launch, &program);
+        let listing = text(&output.stdout);
+        // Standard streams, image, two ports, report, machine, and what ls itself opens.
+        assert!(listing.starts_with("0\n1\n2\n3\n4\n5\n6\n7\n8\n"), "{listing}");
+        assert!(listing.contains(&format!("8\nthe image{expected}")), "{listing}");
+    }
+    drop(many);
+}
+
+#[test]
 fn the_monitor_has_the_image_and_can_write_the_report() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     fs::write(&report, "what an earlier guest left").unwrap();
     let launch = prepare(&report);
-    let (image, to_report) = (launch.spec().image.file, launch.spec().report.unwrap());
+    let spec = expected(&launch);
+    let (image, to_report) = (spec.image.file, spec.report.unwrap());
     let program = monitor(folder.path(), &format!("cat <&{image}; echo crashed >&{to_report}"));
     let output = run(launch, &program);
     assert_eq!(text(&output.stdout), "the image", "{}", text(&output.stderr));
@@ -120,7 +150,10 @@ fn published_ports_lead_to_the_listeners_that_are_passed_on() {
 fn a_monitor_that_cannot_be_started_is_named() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
+    // The lowest numbers are free again when the child is made: what reports its failure gets them.
+    let low: Vec<fs::File> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
     let launch = prepare(&folder.path().join("report"));
+    drop(low);
     let streams = Streams { input: Stdio::null(), output: Stdio::null(), error: Stdio::null() };
     let error = launch.spawn(&folder.path().join("no-such-monitor"), streams).unwrap_err();
     assert_eq!(error.status(), denali_abi::status::HOST_LACKS);

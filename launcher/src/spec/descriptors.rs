@@ -65,7 +65,7 @@ fn of_net(net: &mut NetSpec, visit: &mut Visit<'_>) {
         NetBackendSpec::Tap { tap } => visit(tap),
         NetBackendSpec::Socket { socket } => visit(socket),
         NetBackendSpec::VhostUser { socket, broker } => {
-            [socket, broker].into_iter().for_each(visit)
+            [socket, broker].into_iter().for_each(visit);
         }
     }
 }
@@ -107,4 +107,115 @@ fn of_swap(swap: &mut SwapSpec, visit: &mut Visit<'_>) {
         userfault,
     } = swap;
     files.iter_mut().chain([key]).chain(userfault).for_each(visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use serde_json::{Value, json};
+
+    /// Descriptors have larger numbers than anything else in the machine below.
+    const LEAST: RawFd = 1_000_000;
+
+    /// A machine with all kinds of descriptors, each with a number of its own, and no other number as large.
+    fn machine() -> MachineSpec {
+        let mut next = LEAST;
+        let mut number = || {
+            next += 1;
+            next
+        };
+        let limit = json!({"bandwidth": null, "ops": null});
+        let net = |backend: Value| {
+            json!({"name": "n", "mac": [2, 0, 0, 0, 0, 1], "mtu": 1500, "address": "10.0.2.15",
+                "prefix_len": 24, "gateway": "10.0.2.2", "receive_limit": limit,
+                "transmit_limit": limit, "backend": backend})
+        };
+        let publish = json!([
+            {"socket": {"tcp": number()}, "guest_port": 80},
+            {"socket": {"udp": number()}, "guest_port": 81},
+        ]);
+        let user = json!({"publish": publish, "max_connections": 9, "broker": number(),
+            "resolves": true});
+        let net = json!([
+            net(json!({"user": user})),
+            net(json!({"tap": {"tap": number()}})),
+            net(json!({"socket": {"socket": number()}})),
+            net(json!({"vhostuser": {"socket": number(), "broker": number()}})),
+        ]);
+        let block = |backend: Value| json!({"name": "b", "read_only": false, "limit": limit, "backend": backend});
+        let block = json!([
+            block(json!({"file": {"file": number(), "direct": true, "io": "auto"}})),
+            block(json!({"vhostuser": {"socket": number(), "broker": number()}})),
+        ]);
+        let console = json!([
+            {"name": "c", "backend": "terminal"},
+            {"name": "c", "backend": {"file": {"input": number(), "output": number()}}},
+            {"name": "c", "backend": {"socket": {"listener": number()}}},
+        ]);
+        let swap = json!({"files": [number(), number()], "direct": true, "unit": 65536,
+            "capacity": 9, "state_max": 9, "guest_id": "00", "key": number(), "wrapped": "00",
+            "encrypt": true, "prefetch": true, "after_ns": 5, "resident_limit": 64,
+            "park": {"after_ns": 6, "horizon_ns": 1}, "userfault": number()});
+        let machine = json!({
+            "name": "m", "hypervisor": {"kvm": {"device": number()}}, "memory_size": 65536,
+            "image": {"file": number(), "name": "i"}, "arguments": "", "net": net, "block": block,
+            "console": console, "entropy": [{"name": "e", "limit": limit}],
+            "cpu": {"window_ns": 1, "count": 0, "sleep": true, "spin_ns": 0, "deep_after_ns": 5,
+                "niceness": 0, "quantum_ns": 9},
+            "output": "human", "report": number(), "swap": swap,
+            "control": {"listener": number(), "channel": number(), "configuration": "{}"},
+            "resume": {"snapshot": {"file": number()}}, "boot_id": "b",
+        });
+        serde_json::from_value(machine).unwrap()
+    }
+
+    /// The numbers in a description that can be descriptors, sorted.
+    fn numbers(value: &Value, found: &mut Vec<RawFd>) {
+        match value {
+            Value::Number(number) => {
+                let number = number.as_i64().unwrap_or(0);
+                found.extend(RawFd::try_from(number).ok().filter(|&number| number > LEAST));
+            }
+            Value::Array(items) => items.iter().for_each(|item| numbers(item, found)),
+            Value::Object(fields) => fields.values().for_each(|field| numbers(field, found)),
+            _ => {}
+        }
+        found.sort_unstable();
+    }
+
+    #[test]
+    fn every_descriptor_is_visited_once() {
+        let mut machine = machine();
+        let mut written = Vec::new();
+        numbers(&serde_json::to_value(&machine).unwrap(), &mut written);
+        let mut visited = Vec::new();
+        machine.descriptors_mut(&mut |number| visited.push(*number));
+        visited.sort_unstable();
+        assert_eq!(visited, written);
+        assert_eq!(visited.len(), 23, "all kinds");
+        let unique: std::collections::HashSet<_> = visited.iter().collect();
+        assert_eq!(unique.len(), visited.len());
+    }
+
+    #[test]
+    fn descriptors_can_be_numbered_anew() {
+        let (mut machine, before) = (machine(), machine());
+        machine.descriptors_mut(&mut |number| *number -= LEAST);
+        let mut written = Vec::new();
+        numbers(&serde_json::to_value(&machine).unwrap(), &mut written);
+        assert!(written.is_empty(), "{written:?}");
+        assert_eq!(machine.report, before.report.map(|number| number - LEAST));
+    }
+
+    #[test]
+    fn what_a_guest_continues_from_may_be_a_commit() {
+        let text = r#"{"parked": {"commit": {"sequence": 7, "root": "00"}}}"#;
+        let resume: ResumeSpec = serde_json::from_str(text).unwrap();
+        let commit = CommitSpec { sequence: 7, root: "00".into() };
+        assert_eq!(resume, ResumeSpec::Parked { commit: Some(commit) });
+        let half = r#"{"parked": {"commit": {"sequence": 7}}}"#;
+        assert!(serde_json::from_str::<ResumeSpec>(half).is_err());
+        let unknown = r#"{"parked": {"commit": null, "file": 3}}"#;
+        assert!(serde_json::from_str::<ResumeSpec>(unknown).is_err());
+    }
 }
