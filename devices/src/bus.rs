@@ -1,6 +1,7 @@
-//! The bus: finds the device an access means, and services all devices in one sweep.
+//! The bus: finds the device an access means, services all devices in one sweep, and saves them.
 
 use crate::Interrupt;
+use crate::state::{BusState, NotAtRest, STATE_VERSION, StateError};
 use crate::virtio::{Transport, VirtioDevice};
 use denali_abi::doorbell::DEVICES_MAX;
 use vm_memory::GuestMemory;
@@ -102,6 +103,51 @@ impl<M: GuestMemory> Bus<M> {
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         self.devices.iter().filter_map(Transport::deadline).min()
+    }
+
+    /// Saves all devices, so that others made like them go on elsewhere, with the same guest memory, by
+    /// [`Bus::restore`]. What is under way is completed first, for which it waits two seconds for each disk
+    /// at most; nothing new is begun. Interrupts may be raised. The devices can go on afterwards.
+    ///
+    /// # Errors
+    /// When something is under way that cannot be saved. The devices go on, and nothing is lost.
+    pub fn save(&mut self, memory: &M) -> Result<BusState, NotAtRest> {
+        for (device, transport) in self.devices.iter_mut().enumerate() {
+            if let Some(why) = transport.busy() {
+                return Err(NotAtRest { device, why });
+            }
+        }
+        let devices = self.devices.iter_mut().enumerate();
+        let devices = devices.map(|(device, transport)| {
+            transport.save(memory).map_err(|why| NotAtRest { device, why })
+        });
+        Ok(BusState { version: STATE_VERSION, devices: devices.collect::<Result<_, _>>()? })
+    }
+
+    /// Has devices that were just attached go on where others were saved, with the same guest memory. The
+    /// state is not believed: whatever it says, devices touch no more than a driver could make them touch.
+    /// Interrupts are raised where the guest may have missed one. Then call [`Bus::service`] before
+    /// sleeping: what waits in rings and back ends is found by that.
+    ///
+    /// # Errors
+    /// When the state does not fit. All devices are then as after a reset.
+    pub fn restore(&mut self, state: &BusState, memory: &M) -> Result<(), StateError> {
+        if state.version != STATE_VERSION {
+            return Err(StateError::Version(state.version));
+        }
+        let (saved, attached) = (state.devices.len(), self.devices.len());
+        if saved != attached {
+            return Err(StateError::Devices { saved, attached });
+        }
+        let mut devices = self.devices.iter_mut().zip(&state.devices).enumerate();
+        let restored = devices.try_for_each(|(device, (transport, state))| {
+            let restored = transport.restore(state, memory);
+            restored.map_err(|misfit| StateError::Device { device, misfit })
+        });
+        if restored.is_err() {
+            self.devices.iter_mut().for_each(Transport::reset);
+        }
+        restored
     }
 
     /// Counters of a device, by name: those of the transport, then those of the device and its back

@@ -11,11 +11,13 @@ pub mod console;
 pub mod entropy;
 pub mod net;
 pub mod rate;
+pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
 
 pub use bus::{Bus, BusFull, Service};
+pub use state::{BusState, NotAtRest, StateError};
 
 /// The line by which a device tells its guest that something happened recently.
 pub trait Interrupt {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 pub mod driver;
+pub mod parking;
 pub mod wild;
 
 pub type Memory = GuestMemoryMmap<()>;
@@ -136,6 +137,12 @@ impl DriverQueue {
         memory.write_obj(head, GuestAddress(self.rings.available + 4 + 2 * slot)).unwrap();
         self.available = self.available.wrapping_add(1);
         memory.write_obj(self.available, GuestAddress(self.rings.available + 2)).unwrap();
+    }
+
+    /// Wants to hear of what is returned next, where it was agreed that the driver says so.
+    pub fn ask_for_interrupt(&self, memory: &Memory) {
+        let used_event = self.rings.available + 4 + 2 * u64::from(self.rings.size);
+        memory.write_obj(self.seen, GuestAddress(used_event)).unwrap();
     }
 
     pub fn used_index(&self, memory: &Memory) -> u16 {

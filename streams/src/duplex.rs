@@ -203,6 +203,11 @@ impl ConsoleBackend for Duplex {
         }
     }
 
+    /// Encoded output of which a part was written could not be gone on with.
+    fn busy(&mut self) -> Option<&'static str> {
+        (!self.pending.bytes.is_empty()).then_some("has output that its reader has not taken")
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("lost_bytes", self.counters.lost),

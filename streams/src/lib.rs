@@ -7,7 +7,7 @@
 //! | system call | by | why |
 //! |---|---|---|
 //! | `read`, `write` | [`Duplex`] | input and output |
-//! | `recvfrom`, `sendto` (`MSG_DONTWAIT`, `MSG_NOSIGNAL`) | both, for sockets | input and output |
+//! | `recvfrom`, `sendto` (`MSG_DONTWAIT`, `MSG_NOSIGNAL`, `MSG_PEEK`) | both, for sockets | input and output |
 //! | `accept4`, `close` | [`SocketConsole`] | who connects, and who is gone |
 //! | `poll`, with a timeout of 0 | both | whether there is room, and whether the other end is there |
 //! | `epoll_ctl` | both | what wakes the monitor |

@@ -55,14 +55,19 @@ impl SocketConsole {
         }
     }
 
-    /// Sees to it that someone is connected, if anyone wants to be.
-    fn meet(&mut self) {
+    /// Parts with who has sent everything and is gone.
+    fn dismiss(&mut self) {
         let gone = |peer: &Peer| {
             peer.finished && poll(&peer.socket, 0) & (libc::POLLHUP | libc::POLLERR) != 0
         };
         if self.peer.as_ref().is_some_and(gone) {
             self.part();
         }
+    }
+
+    /// Sees to it that someone is connected, if anyone wants to be.
+    fn meet(&mut self) {
+        self.dismiss();
         if self.peer.is_none() {
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -164,9 +169,27 @@ impl ConsoleBackend for SocketConsole {
         }
     }
 
+    fn busy(&mut self) -> Option<&'static str> {
+        if let Some(peer) = &mut self.peer
+            && !peer.finished
+        {
+            peer.finished = has_ended(&peer.socket);
+        }
+        self.dismiss();
+        self.peer.as_ref().map(|_| "is connected to somebody")
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("connections", self.connections)]
     }
+}
+
+/// Whether a socket has nothing more to be read, and never will have.
+fn has_ended(socket: &OwnedFd) -> bool {
+    let (mut byte, flags) = ([0_u8; 1], libc::MSG_DONTWAIT | libc::MSG_PEEK);
+    // SAFETY: the byte is writable.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
+    got == 0
 }
 
 fn is_transient(error: &io::Error) -> bool {

@@ -212,6 +212,22 @@ impl Gateway {
         self.table.deadline().into_iter().chain(own).min()
     }
 
+    /// Why another gateway cannot take its place, with the same sockets published, without the guest or
+    /// anybody else losing something by it: "carries connections". What only waits in published sockets
+    /// waits for the other one too.
+    #[must_use]
+    pub fn busy(&self) -> Option<&'static str> {
+        if self.connections() > 0 {
+            Some("carries connections")
+        } else if !self.published.peers.is_empty() {
+            Some("carries datagrams of peers who wrote to it lately")
+        } else if self.outbound.as_ref().is_some_and(|outbound| !outbound.is_idle()) {
+            Some("waits for what the guest asked for outside")
+        } else {
+            (!self.queue.is_empty()).then_some("has frames that the guest has not taken")
+        }
+    }
+
     fn take_host_events(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut events = [Event::new(Events::empty(), 0); EVENTS_MAX];
@@ -347,9 +363,7 @@ impl Gateway {
     }
 
     fn see_to_memory(&mut self) {
-        let nothing_out = self.outbound.as_ref().is_none_or(Outbound::is_idle);
-        let nobody = self.table.len() == 0 && self.published.peers.is_empty();
-        let idle = nobody && self.queue.is_empty() && nothing_out;
+        let idle = self.busy().is_none();
         self.untidy |= !idle;
         match self.trim_at {
             _ if !idle || !self.untidy => self.trim_at = None,

@@ -11,6 +11,7 @@ use crate::ring::Rings;
 use crate::session::{QueuePlan, Teller};
 use crate::track::Track;
 use denali_abi::virtio::FEATURE_EVENT_IDX;
+use denali_devices::state::{KindState, Misfit};
 use denali_devices::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use std::os::fd::{OwnedFd, RawFd};
 use vm_memory::GuestMemory;
@@ -82,7 +83,7 @@ impl FrontEnd {
         self.start(queues, memory, now)?;
         self.kick(memory)?;
         let interrupt = std::mem::take(&mut self.connection.interrupt);
-        Ok(Progress { interrupt, more: false })
+        Ok(Progress { interrupt, ..Progress::default() })
     }
 
     /// Reads what driver and back end have done since the last look.
@@ -255,6 +256,19 @@ impl<M: GuestMemory> VirtioDevice<M> for FrontEnd {
 
     fn deadline(&self) -> Option<u64> {
         self.connection.link.deadline()
+    }
+
+    /// What the back end has under way is not known here, and it has the guest's memory.
+    fn busy(&mut self) -> Option<&'static str> {
+        Some("is worked on by another process")
+    }
+
+    fn save(&self) -> Option<KindState> {
+        None
+    }
+
+    fn restore(&mut self, _state: &KindState) -> Result<(), Misfit> {
+        Err(Misfit::Elsewhere)
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

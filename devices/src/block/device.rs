@@ -5,6 +5,7 @@ use super::metrics::BlockMetrics;
 use super::queue::{Host, Processor};
 use super::request::{RANGE_SECTORS_MAX, RANGES_MAX, SEGMENT_SIZE_MAX, SEGMENTS_MAX, Terms};
 use crate::rate::RateLimiter;
+use crate::state::{BlockState, KindState, Misfit};
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_BLOCK;
 use denali_abi::virtio::{
@@ -209,6 +210,49 @@ impl<M: GuestMemory, B: BlockBackend> VirtioDevice<M> for BlockDevice<B> {
 
     fn deadline(&self) -> Option<u64> {
         [self.processor.deadline(), self.limiter.ready_at()].into_iter().flatten().min()
+    }
+
+    fn busy(&mut self) -> Option<&'static str> {
+        None
+    }
+
+    fn settle(&mut self, queues: &mut [DeviceQueue], memory: &M) -> Result<(), QueueError> {
+        if self.processor.in_flight() == 0 {
+            return Ok(());
+        }
+        self.backend.drain();
+        let Some(queue) = queues.first_mut() else {
+            self.processor.abandon(&mut self.backend);
+            return Ok(());
+        };
+        let mut host = Host {
+            backend: &mut self.backend,
+            limiter: &mut self.limiter,
+            metrics: &mut self.metrics,
+        };
+        self.processor.settle(queue, memory, &mut host)
+    }
+
+    fn save(&self) -> Option<KindState> {
+        let Geometry { sectors, block_size, read_only, .. } = self.geometry;
+        let limiter = self.limiter.save();
+        Some(KindState::Block(BlockState { sectors, block_size, read_only, limiter }))
+    }
+
+    fn restore(&mut self, state: &KindState) -> Result<(), Misfit> {
+        let KindState::Block(state) = state else { return Err(Misfit::kind(state, KIND_BLOCK)) };
+        let Geometry { sectors, block_size, read_only, .. } = self.geometry;
+        if state.sectors != sectors {
+            return Err(Misfit::Sectors { saved: state.sectors, attached: sectors });
+        }
+        if state.block_size != block_size {
+            return Err(Misfit::BlockSize { saved: state.block_size, attached: block_size });
+        }
+        if state.read_only != read_only {
+            return Err(Misfit::ReadOnly { now: read_only });
+        }
+        self.limiter.restore(&state.limiter);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

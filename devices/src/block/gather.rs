@@ -76,6 +76,11 @@ impl Gather {
         true
     }
 
+    /// The driver was told of everything.
+    pub(super) fn told(&mut self) {
+        self.held = 0;
+    }
+
     /// Completions are held.
     pub(super) fn holds(&self) -> bool {
         self.held > 0

@@ -78,14 +78,16 @@ impl Processor {
         // Whatever was submitted before a broken chain runs to its end.
         host.backend.start();
         let (more, answered) = taken?;
-        let returned = answered + self.reap(queue, memory, host)?;
+        let most = if self.singly { 1 } else { u32::MAX };
+        let returned = answered + self.reap(queue, memory, host, most)?;
         let interrupt = self.tell(queue, memory, host.metrics, returned, now_ns)?;
         let working = self.in_flight.saturating_sub(self.done.len() as u32);
         if working > 0 {
             let gathered = self.gather.wake(working, now_ns);
             host.backend.wake(if self.singly { Wake::AtNext } else { gathered });
         }
-        Ok(Progress { interrupt, more: more || !self.done.is_empty() })
+        let more = more || !self.done.is_empty();
+        Ok(Progress { interrupt, more, ..Progress::default() })
     }
 
     /// Takes chains and submits them; whether there are more, and how many were answered at once.
@@ -135,19 +137,35 @@ impl Processor {
         Ok((queue.has_available(memory)?, answered))
     }
 
-    /// Returns the chains of completed requests; how many.
+    /// Returns what the back end has completed, and takes nothing. The caller tells the driver.
+    pub(super) fn settle<M: GuestMemory, B: BlockBackend + ?Sized>(
+        &mut self,
+        queue: &mut DeviceQueue,
+        memory: &M,
+        host: &mut Host<'_, B>,
+    ) -> Result<(), QueueError> {
+        self.reap(queue, memory, host, u32::MAX)?;
+        self.held_since = None;
+        self.gather.told();
+        if self.in_flight > 0 {
+            host.backend.wake(Wake::AtNext);
+        }
+        Ok(())
+    }
+
+    /// Returns the chains of completed requests, so many at most; how many.
     fn reap<M: GuestMemory, B: BlockBackend + ?Sized>(
         &mut self,
         queue: &mut DeviceQueue,
         memory: &M,
         host: &mut Host<'_, B>,
+        most: u32,
     ) -> Result<u32, QueueError> {
         if self.in_flight == 0 {
             return Ok(0);
         }
         let done = &mut self.done;
         host.backend.completed(&mut |head, result| done.push_back((head, result)));
-        let most = if self.singly { 1 } else { u32::MAX };
         let mut returned = 0;
         while returned < most
             && let Some((head, result)) = self.done.pop_front()

@@ -14,6 +14,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 mod faults;
 mod properties;
 mod singly;
+mod state;
 
 const SECTORS: u64 = 2048;
 const FEATURES: u64 = abi::FEATURE_VERSION_1

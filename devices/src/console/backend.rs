@@ -16,6 +16,10 @@ pub trait ConsoleBackend {
     /// back end; while it has none, it wakes nobody.
     fn want_input(&mut self, wanted: bool);
 
+    /// Why it cannot be taken away from its console and another be put in its place, as what follows "the
+    /// device": for instance, somebody is connected.
+    fn busy(&mut self) -> Option<&'static str>;
+
     /// Counters by name.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 }
@@ -35,6 +39,10 @@ impl<B: ConsoleBackend + ?Sized> ConsoleBackend for Box<B> {
 
     fn want_input(&mut self, wanted: bool) {
         (**self).want_input(wanted);
+    }
+
+    fn busy(&mut self) -> Option<&'static str> {
+        (**self).busy()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

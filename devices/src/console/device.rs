@@ -3,6 +3,7 @@
 use super::backend::ConsoleBackend;
 use super::metrics::ConsoleMetrics;
 use super::queue::{Outcome, Processor};
+use crate::state::{ConsoleState, KindState, Misfit};
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_CONSOLE;
 use denali_abi::virtio::{CONSOLE_RECEIVE_QUEUE, CONSOLE_TRANSMIT_QUEUE};
@@ -94,13 +95,34 @@ impl<M: GuestMemory, B: ConsoleBackend> VirtioDevice<M> for ConsoleDevice<B> {
             more |= self.processor.receive(receive, memory, backend, metrics)? == Outcome::More;
         }
         let interrupt = receive.wants_interrupt(memory)? | transmit.wants_interrupt(memory)?;
-        Ok(Progress { interrupt, more })
+        Ok(Progress { interrupt, more, ..Progress::default() })
     }
 
     fn idle(&mut self, _now_ns: u64) {}
 
     fn deadline(&self) -> Option<u64> {
         None
+    }
+
+    fn busy(&mut self) -> Option<&'static str> {
+        self.backend.busy()
+    }
+
+    fn settle(&mut self, queues: &mut [DeviceQueue], _memory: &M) -> Result<(), QueueError> {
+        self.processor.put_back(queues.get_mut(usize::from(CONSOLE_TRANSMIT_QUEUE)));
+        Ok(())
+    }
+
+    fn save(&self) -> Option<KindState> {
+        Some(KindState::Console(ConsoleState { written: self.processor.resume_at() }))
+    }
+
+    fn restore(&mut self, state: &KindState) -> Result<(), Misfit> {
+        let KindState::Console(state) = state else {
+            return Err(Misfit::kind(state, KIND_CONSOLE));
+        };
+        self.processor.resume(state.written);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -27,6 +27,8 @@ pub(super) struct Processor {
     outgoing: Chain,
     /// How much of it was, if it is not done.
     written: Option<usize>,
+    /// How much of the guest's next buffer was written out before it was put back. No buffer has 4 GiB.
+    resume_at: u32,
     incoming: Chain,
     piece: Vec<u8>,
     /// One buffer of input is filled in a service.
@@ -49,7 +51,10 @@ impl Processor {
         for _ in 0..PIECES_MAX {
             let done = match self.written {
                 Some(done) => done,
-                None if queue.take(memory, Direction::FromDriver, &mut self.outgoing)? => 0,
+                None if queue.take(memory, Direction::FromDriver, &mut self.outgoing)? => {
+                    let done = std::mem::take(&mut self.resume_at) as usize;
+                    done.min(self.outgoing.total())
+                }
                 None => return Ok(Outcome::Done),
             };
             let left = self.outgoing.total() - done;
@@ -70,6 +75,30 @@ impl Processor {
             queue.give_back(memory, self.outgoing.head(), 0)?;
         }
         Ok(Outcome::More)
+    }
+
+    /// Leaves the buffer that is being written out to the guest, so that it is taken again, and gone on with;
+    /// without a queue it is forgotten.
+    pub(super) fn put_back(&mut self, queue: Option<&mut DeviceQueue>) {
+        let written = self.written.take();
+        match (queue, written) {
+            (Some(queue), Some(done)) => {
+                queue.put_back();
+                self.resume_at = done as u32;
+            }
+            (Some(_), None) => {}
+            (None, _) => self.resume_at = 0,
+        }
+    }
+
+    /// How much of the guest's next buffer was already written out.
+    pub(super) fn resume_at(&self) -> u32 {
+        self.resume_at
+    }
+
+    /// So much of the guest's next buffer was already written out, if it is as long.
+    pub(super) fn resume(&mut self, written: u32) {
+        self.resume_at = written;
     }
 
     /// Whether the next buffer of the guest would be taken at once.

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress};
 
+mod state;
+
 const FEATURES: u64 = abi::FEATURE_VERSION_1 | abi::FEATURE_EVENT_IDX | abi::FEATURE_INDIRECT_DESC;
 const RECEIVE: usize = abi::CONSOLE_RECEIVE_QUEUE as usize;
 const TRANSMIT: usize = abi::CONSOLE_TRANSMIT_QUEUE as usize;
@@ -27,6 +29,7 @@ struct LineState {
     input: RefCell<VecDeque<u8>>,
     attached: Cell<bool>,
     wants_input: Cell<bool>,
+    busy: Cell<Option<&'static str>>,
 }
 
 impl ConsoleBackend for Line {
@@ -47,6 +50,9 @@ impl ConsoleBackend for Line {
     }
     fn want_input(&mut self, wanted: bool) {
         self.0.wants_input.set(wanted);
+    }
+    fn busy(&mut self) -> Option<&'static str> {
+        self.0.busy.get()
     }
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

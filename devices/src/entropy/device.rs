@@ -4,6 +4,7 @@ use super::backend::EntropySource;
 use super::metrics::EntropyMetrics;
 use super::queue::Processor;
 use crate::rate::RateLimiter;
+use crate::state::{EntropyState, KindState, Misfit};
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_ENTROPY;
 use denali_abi::virtio::ENTROPY_QUEUE;
@@ -77,7 +78,8 @@ impl<M: GuestMemory, S: EntropySource> VirtioDevice<M> for EntropyDevice<S> {
         let limit = (&mut self.limiter, now_ns);
         let metrics = &mut self.metrics;
         let more = self.processor.service(queue, memory, &mut self.source, limit, metrics)?;
-        Ok(Progress { interrupt: queue.wants_interrupt(memory)?, more })
+        let interrupt = queue.wants_interrupt(memory)?;
+        Ok(Progress { interrupt, more, ..Progress::default() })
     }
 
     fn idle(&mut self, _now_ns: u64) {}
@@ -85,6 +87,22 @@ impl<M: GuestMemory, S: EntropySource> VirtioDevice<M> for EntropyDevice<S> {
     fn deadline(&self) -> Option<u64> {
         let times = [self.limiter.ready_at(), self.processor.retry_at()];
         times.into_iter().flatten().min()
+    }
+
+    fn busy(&mut self) -> Option<&'static str> {
+        None
+    }
+
+    fn save(&self) -> Option<KindState> {
+        Some(KindState::Entropy(EntropyState { limiter: self.limiter.save() }))
+    }
+
+    fn restore(&mut self, state: &KindState) -> Result<(), Misfit> {
+        let KindState::Entropy(state) = state else {
+            return Err(Misfit::kind(state, KIND_ENTROPY));
+        };
+        self.limiter.restore(&state.limiter);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

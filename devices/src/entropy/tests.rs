@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use std::cell::Cell;
 use std::rc::Rc;
 
+mod state;
+
 const FEATURES: u64 = abi::FEATURE_VERSION_1 | abi::FEATURE_EVENT_IDX | abi::FEATURE_INDIRECT_DESC;
 
 /// A source that counts, unless it has nothing.

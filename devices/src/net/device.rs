@@ -5,6 +5,7 @@ use super::backend::{NetBackend, Offers, Wanted};
 use super::metrics::NetMetrics;
 use super::processor::{CHAINS_MAX, Outcome, Processor, Service, Terms};
 use crate::rate::RateLimiter;
+use crate::state::{KindState, Misfit, NetState};
 use crate::virtio::{DeviceQueue, Progress, QueueError, VirtioDevice};
 use denali_abi::boot::KIND_NET;
 use denali_abi::virtio::{
@@ -111,9 +112,11 @@ impl<B: NetBackend> NetDevice<B> {
         }
     }
 
-    fn set_status(&mut self) {
-        self.config[usize::from(NET_CONFIG_STATUS)] =
-            if self.backend.link_up() { LINK_UP } else { 0 };
+    /// Whether the state of the link has changed for the driver.
+    fn set_status(&mut self) -> bool {
+        let now = if self.backend.link_up() { LINK_UP } else { 0 };
+        let before = std::mem::replace(&mut self.config[usize::from(NET_CONFIG_STATUS)], now);
+        now != before && self.features & NET_FEATURE_STATUS != 0
     }
 }
 
@@ -197,9 +200,9 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
         let mut service = Service { limiter, ..service };
         more |= processor.receive(receive, memory, &mut service)? == Outcome::More;
         more |= service.backend.has_work();
-        self.set_status();
+        let reconfigured = self.set_status();
         let interrupt = receive.wants_interrupt(memory)? | transmit.wants_interrupt(memory)?;
-        Ok(Progress { interrupt, more })
+        Ok(Progress { interrupt, more, reconfigured })
     }
 
     fn idle(&mut self, now_ns: u64) {
@@ -210,6 +213,29 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
     fn deadline(&self) -> Option<u64> {
         let limits = [self.receive_limiter.ready_at(), self.transmit_limiter.ready_at()];
         limits.into_iter().chain([self.backend.deadline()]).flatten().min()
+    }
+
+    fn busy(&mut self) -> Option<&'static str> {
+        self.backend.busy()
+    }
+
+    fn save(&self) -> Option<KindState> {
+        Some(KindState::Net(NetState {
+            mtu: self.mtu,
+            receive_limiter: self.receive_limiter.save(),
+            transmit_limiter: self.transmit_limiter.save(),
+        }))
+    }
+
+    /// What the queue processor remembers of notifications is not needed: it asks for them again.
+    fn restore(&mut self, state: &KindState) -> Result<(), Misfit> {
+        let KindState::Net(state) = state else { return Err(Misfit::kind(state, KIND_NET)) };
+        if state.mtu != self.mtu {
+            return Err(Misfit::Mtu { saved: state.mtu, attached: self.mtu });
+        }
+        self.receive_limiter.restore(&state.receive_limiter);
+        self.transmit_limiter.restore(&state.transmit_limiter);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

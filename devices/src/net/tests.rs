@@ -13,6 +13,7 @@ use vm_memory::{Bytes, GuestAddress};
 mod large;
 mod properties;
 mod singly;
+mod state;
 
 /// A back end that remembers what it was given and has what it is told to have.
 #[derive(Clone, Default)]
@@ -27,6 +28,8 @@ struct PipeState {
     wanted: Cell<bool>,
     waiting: RefCell<VecDeque<([u8; NET_HEADER], Vec<u8>)>>,
     processed: Cell<u64>,
+    down: Cell<bool>,
+    busy: Cell<Option<&'static str>>,
 }
 
 /// The header of frames that wait: what it says of checksums, the driver may believe.
@@ -63,11 +66,17 @@ impl NetBackend for Pipe {
     fn want_frames(&mut self, wanted: bool) {
         self.0.wanted.set(wanted);
     }
+    fn link_up(&self) -> bool {
+        !self.0.down.get()
+    }
     fn has_work(&self) -> bool {
         false
     }
     fn deadline(&self) -> Option<u64> {
         None
+    }
+    fn busy(&self) -> Option<&'static str> {
+        self.0.busy.get()
     }
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
@@ -250,6 +259,27 @@ fn the_driver_notifies_of_receive_buffers_only_when_they_are_missed() {
     assert_eq!(no_notify(&card), 1, "none waits");
     let transmit: u16 = card.memory.read_obj(GuestAddress(card.transmit.rings.used)).unwrap();
     assert_eq!(transmit, 0, "of frames it always does");
+}
+
+#[test]
+fn a_link_that_goes_or_comes_changes_the_configuration() {
+    let with_status = ALL_FEATURES | abi::NET_FEATURE_STATUS;
+    for (features, told) in [(with_status, true), (ALL_FEATURES, false)] {
+        let mut card = Card::new(features, 16);
+        let link = |card: &Card| card.bus.read(0, abi::CONFIG + abi::NET_CONFIG_STATUS, 2);
+        let quiet = crate::Service::default();
+        assert_eq!((card.service(), link(&card)), (quiet, 1));
+        let generation = card.bus.get(abi::CONFIG_GENERATION);
+        card.pipe.0.down.set(true);
+        assert_eq!((card.service().raised, link(&card)), (told, 0));
+        assert_eq!(card.bus.get(abi::INTERRUPT_STATUS), if told { 2 } else { 0 });
+        assert_eq!(card.bus.get(abi::CONFIG_GENERATION) != generation, told);
+        card.bus.put(abi::INTERRUPT_ACK, 2);
+        assert_eq!((card.service(), link(&card)), (quiet, 0), "said once");
+        card.pipe.0.down.set(false);
+        assert_eq!((card.service().raised, link(&card)), (told, 1));
+        assert_eq!(card.line.0.get(), if told { 2 } else { 0 });
+    }
 }
 
 #[test]

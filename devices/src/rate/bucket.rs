@@ -1,5 +1,7 @@
 //! A token bucket that never loses a fraction of a token.
 
+use crate::state::BucketState;
+
 /// Longest refill time that is kept exactly: about a day and a half, in nanoseconds.
 const REFILL_MAX_NS: u64 = 1 << 47;
 
@@ -38,13 +40,33 @@ impl TokenBucket {
 
     /// When `tokens` can be taken; at once if that is not after the last [`TokenBucket::refill`].
     pub(super) fn ready_at(&self, tokens: u64) -> u64 {
-        let missing = self.scaled(self.needed(tokens)) - self.level;
+        self.has_at(self.needed(tokens))
+    }
+
+    /// When so many tokens are in the bucket, if nothing is taken.
+    fn has_at(&self, tokens: u64) -> u64 {
+        let missing = self.scaled(tokens).saturating_sub(self.level);
         if missing <= 0 {
             return self.updated_ns;
         }
-        let size = i128::from(self.size);
-        let wait = u64::try_from((missing + size - 1) / size).unwrap_or(u64::MAX);
+        let wait = u64::try_from((missing - 1) / i128::from(self.size) + 1).unwrap_or(u64::MAX);
         self.updated_ns.saturating_add(wait)
+    }
+
+    /// What is left. A nanosecond's worth of tokens may be lost by it, and none is gained.
+    pub(super) fn save(&self) -> BucketState {
+        let full = self.level >= self.scaled(self.size);
+        let full_at_ns = if full { 0 } else { self.has_at(self.size) };
+        BucketState { full_at_ns, burst: self.burst }
+    }
+
+    /// Leaves what the state says is left, and no more than there is room for.
+    pub(super) fn restore(&mut self, state: BucketState) {
+        let missing = i128::from(state.full_at_ns).saturating_mul(i128::from(self.size));
+        self.level = self.scaled(self.size).saturating_sub(missing);
+        self.burst = self.burst.min(state.burst);
+        // At time 0 the bucket lacked what comes back until it is full.
+        self.updated_ns = 0;
     }
 
     /// Takes `tokens`, whether they are there or not.

@@ -1,6 +1,7 @@
 //! A limit of bytes and operations together.
 
 use super::TokenBucket;
+use crate::state::LimiterState;
 
 /// Limits what passes by bytes, by operations, by both or by neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,23 @@ impl RateLimiter {
     /// Nothing waits any more, for instance after a reset.
     pub fn forget(&mut self) {
         self.ready_at = None;
+    }
+
+    /// What was let through so far.
+    pub(crate) fn save(&self) -> LimiterState {
+        let save = |bucket: &Option<TokenBucket>| bucket.as_ref().map(TokenBucket::save);
+        LimiterState { bandwidth: save(&self.bandwidth), ops: save(&self.ops) }
+    }
+
+    /// Counts what was let through where the state was saved. How much may pass is still what it was made
+    /// with; a limit that is not in the state begins anew.
+    pub(crate) fn restore(&mut self, state: &LimiterState) {
+        for (bucket, state) in [(&mut self.bandwidth, state.bandwidth), (&mut self.ops, state.ops)]
+        {
+            if let (Some(bucket), Some(state)) = (bucket, state) {
+                bucket.restore(state);
+            }
+        }
     }
 
     fn buckets(&mut self, bytes: u64) -> impl Iterator<Item = (&mut TokenBucket, u64)> {

@@ -1,5 +1,6 @@
 //! Drivers that do anything at all, for properties that every device must hold.
 
+use super::parking::{Change, damaged, restored, saved};
 use super::{CountedLine, DriverQueue, MEMORY_SIZE, Memory, Registers, Rings, memory};
 use crate::Bus;
 use crate::virtio::VirtioDevice;
@@ -108,6 +109,17 @@ impl Wild {
                 let service = bus.service(memory, *now_ns);
                 assert!(!(service.more && self.broken()), "a broken device has nothing to do");
             }
+        }
+    }
+
+    /// Moves to `device`, which was just made, by way of the device's state. What a driver has brought about
+    /// can be moved, whatever it is; if the state is changed on the way, it may be refused.
+    pub fn park(&mut self, device: Box<dyn VirtioDevice<Memory>>, changes: &[Change]) {
+        let state = saved(&mut self.bus, &self.memory);
+        let Some(state) = damaged(&state, changes) else { return };
+        match restored(device, &state, &self.memory) {
+            Ok((bus, _)) => self.bus = bus,
+            Err(error) => assert!(!changes.is_empty(), "{error}"),
         }
     }
 

@@ -1,12 +1,15 @@
 //! What the transport asks of a device.
 
 use super::queue::{DeviceQueue, QueueError};
+use crate::state::{KindState, Misfit};
 use vm_memory::GuestMemory;
 
 /// A virtio device behind a transport.
 ///
 /// Life: `activate` when the driver is ready, then `service` any number of times, then `reset`, and
-/// so on; `idle` instead of `service` while there is no driver.
+/// so on; `idle` instead of `service` while there is no driver. At any time it may be saved, by `settle`
+/// and then `save`, after which it goes on, or another does that was made like it: by `restore`, and
+/// `activate` if there is a driver.
 pub trait VirtioDevice<M: GuestMemory> {
     /// The virtio device type.
     fn kind(&self) -> u32;
@@ -63,6 +66,31 @@ pub trait VirtioDevice<M: GuestMemory> {
     /// When it must be serviced next at the latest, in nanoseconds of monotonic time.
     fn deadline(&self) -> Option<u64>;
 
+    /// Why the device cannot be saved now, as what follows "the device"; `None` if nothing is in the way, but
+    /// what [`VirtioDevice::settle`] brings to an end.
+    fn busy(&mut self) -> Option<&'static str>;
+
+    /// Completes what is under way, as far as that is possible in a bounded time, puts back what it has taken
+    /// and not begun, and takes nothing new; there may be no queues. If it is not [at
+    /// rest](VirtioDevice::at_rest) then, it is not saved.
+    ///
+    /// # Errors
+    /// As [`VirtioDevice::service`].
+    fn settle(&mut self, queues: &mut [DeviceQueue], memory: &M) -> Result<(), QueueError> {
+        let _ = (queues, memory);
+        Ok(())
+    }
+
+    /// What the device needs to go on elsewhere, besides registers and queues; `None` for one that is always
+    /// [busy](VirtioDevice::busy).
+    fn save(&self) -> Option<KindState>;
+
+    /// Has a device that was just made go on where another was saved. The state is not believed.
+    ///
+    /// # Errors
+    /// When it does not fit the device.
+    fn restore(&mut self, state: &KindState) -> Result<(), Misfit>;
+
     /// Counters by name.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 }
@@ -74,4 +102,6 @@ pub struct Progress {
     pub interrupt: bool,
     /// The budget ended before the work did.
     pub more: bool,
+    /// The configuration space is another than before.
+    pub reconfigured: bool,
 }

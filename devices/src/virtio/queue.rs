@@ -1,5 +1,7 @@
 //! One virtqueue as a device uses it: take validated chains, return them, decide about interrupts.
 
+mod state;
+
 use super::chain::{Chain, Direction};
 use super::in_flight::InFlight;
 use std::collections::VecDeque;
@@ -29,6 +31,9 @@ pub enum QueueError {
     /// More chains are said to be available than there are entries.
     #[error("available index")]
     AvailableIndex,
+    /// The used ring's index is not where the device has left it.
+    #[error("used index")]
+    UsedIndex,
     /// A descriptor index is outside its table.
     #[error("descriptor index")]
     DescriptorIndex,

@@ -1,5 +1,7 @@
 //! The transport: a device's register file, its status machine, and when it is serviced.
 
+mod state;
+
 use super::device::VirtioDevice;
 use super::queue::{DeviceQueue, QueueError, QueueSetup};
 use super::registers::{Half, Register, Ring};
@@ -33,6 +35,8 @@ pub struct Transport<M: GuestMemory> {
     /// The queues as validated when the driver became ready; none before.
     queues: Vec<DeviceQueue>,
     interrupt_status: u32,
+    /// Changes with the configuration space.
+    config_generation: u32,
     /// The driver has asked for a reset, and the device is still at work.
     resetting: bool,
     counters: Counters,
@@ -61,6 +65,7 @@ impl<M: GuestMemory> Transport<M> {
             setups,
             queues: Vec::new(),
             interrupt_status: 0,
+            config_generation: 0,
             resetting: false,
             counters: Counters::default(),
         }
@@ -95,6 +100,7 @@ impl<M: GuestMemory> Transport<M> {
             Register::InterruptStatus => self.interrupt_status,
             Register::Status => self.status,
             Register::SharedMemory => u32::MAX,
+            Register::ConfigGeneration => self.config_generation,
             _ => 0,
         }
     }
@@ -192,7 +198,7 @@ impl<M: GuestMemory> Transport<M> {
         if self.has(abi::STATUS_ACKNOWLEDGE) {
             self.status |= new & abi::STATUS_DRIVER;
         }
-        if self.has(abi::STATUS_DRIVER) && self.features_acceptable() {
+        if self.has(abi::STATUS_DRIVER) && self.acceptable(self.driver_features) {
             self.status |= new & abi::STATUS_FEATURES_OK;
         }
         if self.has(abi::STATUS_FEATURES_OK) && new & abi::STATUS_DRIVER_OK != 0 {
@@ -203,14 +209,15 @@ impl<M: GuestMemory> Transport<M> {
         false
     }
 
-    fn features_acceptable(&self) -> bool {
-        let unoffered = self.driver_features & !self.offered();
-        unoffered == 0 && self.driver_features & abi::FEATURE_VERSION_1 != 0
+    /// Whether a driver may agree to these features.
+    fn acceptable(&self, features: u64) -> bool {
+        let unoffered = features & !self.offered();
+        unoffered == 0 && features & abi::FEATURE_VERSION_1 != 0
     }
 
     /// A device that is still at work keeps the driver waiting: the reset is over when the status reads
     /// as 0 (virtio 1.2, section 2.4.1), and until then it says that the device needs one.
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.device_features_select = 0;
         self.driver_features_select = 0;
         self.driver_features = 0;
@@ -259,7 +266,18 @@ impl<M: GuestMemory> Transport<M> {
         if progress.interrupt {
             self.raise(INTERRUPT_USED);
         }
-        Ok(Service { raised: progress.interrupt, more: progress.more })
+        if progress.reconfigured {
+            self.reconfigured();
+        }
+        Ok(Service { raised: progress.interrupt || progress.reconfigured, more: progress.more })
+    }
+
+    /// The configuration space is another than it was: a driver that is ready is told to read it again.
+    fn reconfigured(&mut self) {
+        self.config_generation = self.config_generation.wrapping_add(1);
+        if self.has(abi::STATUS_DRIVER_OK) {
+            self.raise(INTERRUPT_CONFIG);
+        }
     }
 
     fn validated_queues(&self, memory: &M) -> Result<Vec<DeviceQueue>, QueueError> {

@@ -17,7 +17,7 @@ fn event(store: &Store, number: u32) {
     state.last_in_first_out = number.is_multiple_of(2);
 }
 
-fn inside(memory: &Memory, store: &Store) -> bool {
+pub(super) fn inside(memory: &Memory, store: &Store) -> bool {
     let range = memory.get_slices(GuestAddress(0x1000), MEMORY_SIZE - 0x1000, Permissions::Read);
     let whole = range.unwrap().next().unwrap().unwrap();
     let start = whole.ptr_guard().as_ptr() as usize;
