@@ -1,0 +1,58 @@
+//! Anonymous memory by whole pages: buffers of transfers, and places for secrets.
+
+use crate::region::PAGE;
+use std::io;
+use std::ptr::NonNull;
+
+/// Zeroed memory of its own mapping, which goes back to the host when it is dropped.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to the value alone, and any thread may use or unmap it.
+unsafe impl Send for Mapping {}
+// SAFETY: shared references only read it.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// At least `length` bytes, in whole pages, at least one.
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        let length = length.max(1).checked_next_multiple_of(PAGE);
+        let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at a place of the kernel's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is readable, initialised (zeroed) and borrowed with `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is writable, initialised (zeroed) and borrowed exclusively with `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is this value's own mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
