@@ -3,16 +3,19 @@
 
 use crate::clock::{Instant, time_stamp};
 use crate::registers::virtual_registers;
-use crate::{console, exit, ports, stop, time, virtio};
+use crate::{console, exit, generation, leap, ports, stop, time, virtio};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 use denali_abi::doorbell;
 use denali_abi::registers::{NO_DEADLINE, PENDING_STOP};
 
 /// What the network has to do at each turn. Programs that do not use it do not contain it.
 pub(crate) trait Network {
-    /// Takes in the frames that arrived, waking tasks.
-    fn receive(&self, now: Instant);
+    /// Takes in the frames that arrived, waking tasks. True if there were any.
+    fn receive(&self, now: Instant) -> bool;
+    /// Sends what is overdue after a leap, and gives others as much longer as it took to answer.
+    fn catch_up(&self, now: Instant, leap: Duration);
     /// Sends what tasks and protocols have to send. True if there is more to do at once.
     fn send(&self, now: Instant) -> bool;
     /// When a protocol's timer wants `send` called.
@@ -93,6 +96,22 @@ fn network() -> Option<&'static dyn Network> {
 
 /// Takes in what happened: interrupts, packets, timers. Tasks it concerns become ready.
 pub(crate) fn before_tasks() {
+    take_interrupts();
+    generation::notice();
+    let now = Instant::now();
+    if let Some(length) = leap::length(now) {
+        leap::end(now);
+        catch_up(now, length);
+    }
+    let arrived = network().is_some_and(|network| network.receive(now));
+    devices().for_each(Device::receive);
+    if !leap::timers_wait(arrived) {
+        time::fire(now);
+    }
+    leap::expect(now);
+}
+
+fn take_interrupts() {
     let pending = &virtual_registers().pending;
     if pending.load(Ordering::Relaxed) != 0 {
         let bits = pending.swap(0, Ordering::Acquire);
@@ -100,17 +119,33 @@ pub(crate) fn before_tasks() {
             stop::request();
         }
     }
-    let now = Instant::now();
-    if let Some(network) = network() {
-        network.receive(now);
+}
+
+/// After a leap: has all that arrived meanwhile be there before anything counts as too late.
+fn catch_up(now: Instant, leap: Duration) {
+    let network = network();
+    if let Some(network) = network {
+        network.catch_up(now, leap);
     }
-    devices().for_each(Device::receive);
-    time::fire(now);
+    if network.is_some() || devices().next().is_some() {
+        ports::out32(doorbell::FLUSH, 0);
+    }
 }
 
 /// Sends what is to be sent and, if no task is ready, has a thread run, or idles.
 pub(crate) fn after_tasks(are_tasks_ready: fn() -> bool) {
     let now = Instant::now();
+    // Tasks may have computed for long, or it was then that the guest was parked.
+    if let Some(length) = leap::length(now) {
+        if generation::has_changed() {
+            leap::end(now);
+        }
+        catch_up(now, length);
+        if let Some(network) = network() {
+            network.receive(now);
+        }
+    }
+    leap::expect(now);
     let more = network().is_some_and(|network| network.send(now));
     // Asked only here: what has been sent made room, for which tasks may have waited.
     if more || are_tasks_ready() {
@@ -123,6 +158,7 @@ pub(crate) fn after_tasks(are_tasks_ready: fn() -> bool) {
     let timer = time::nearest();
     let protocol = network().and_then(|network| network.deadline(now));
     let deadline = [timer, protocol].into_iter().flatten().min();
+    leap::expect(deadline.unwrap_or(Instant::from_ns(u64::MAX)));
     console::flush();
     match THREADS.with(Cell::get) {
         Some(threads) if threads.are_ready() => {

@@ -44,7 +44,9 @@ mod virtio;
 
 mod chacha;
 mod frames;
+mod generation;
 mod idle;
+mod leap;
 mod ports;
 mod preemption;
 mod waiters;
@@ -56,4 +58,5 @@ mod memory_functions;
 
 pub use denali_abi as abi;
 pub use exit::{Status, terminate};
+pub use generation::{generation, generation_changed};
 pub use task::{block_on, spawn, yield_now};

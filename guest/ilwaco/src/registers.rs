@@ -17,14 +17,16 @@ pub fn virtual_registers() -> &'static VirtualRegisters {
     host::virtual_registers()
 }
 
-/// What the monitor told this guest at its start.
+/// What the monitor told this guest at its start. Of a network card's addresses this may be out of date: ask
+/// [`current`].
 #[must_use]
 pub fn boot_information() -> &'static BootInformation {
     #[cfg(guest_image)]
     {
         let address = denali_abi::layout::BOOT_INFORMATION as *const BootInformation;
-        // SAFETY: the monitor fills this page before the guest starts and never changes it; it is
-        // made of integers and byte arrays, for which every value is valid.
+        // SAFETY: the monitor fills this page before the guest starts; it is made of integers and byte
+        // arrays, for which every value is valid. Of what is in it only addresses of network cards
+        // ever change, in a copy of the guest, and `current` reads those as volatile.
         unsafe { &*address }
     }
     #[cfg(not(guest_image))]
@@ -48,6 +50,15 @@ pub fn arguments() -> &'static str {
 /// The attached devices of a kind (`abi::boot::KIND_NET` …), in order of their numbers.
 pub fn devices(kind: u32) -> impl Iterator<Item = &'static DeviceEntry> {
     boot_information().attached().iter().filter(move |device| device.kind == kind)
+}
+
+/// What a device's entry says now. The addresses of a network card are others than before when this guest is
+/// a copy of the one that looked last.
+#[must_use]
+pub fn current(device: &'static DeviceEntry) -> DeviceEntry {
+    // SAFETY: the reference is to an entry, for whose fields every value is valid; the read is volatile,
+    // because the monitor may have changed addresses while the guest did not run.
+    unsafe { core::ptr::from_ref(device).read_volatile() }
 }
 
 #[cfg(not(guest_image))]

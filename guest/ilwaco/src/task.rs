@@ -302,7 +302,10 @@ mod tests {
         }
         struct Card;
         impl idle::Network for Card {
-            fn receive(&self, _: Instant) {}
+            fn receive(&self, _: Instant) -> bool {
+                false
+            }
+            fn catch_up(&self, _: Instant, _: core::time::Duration) {}
             fn send(&self, _: Instant) -> bool {
                 WAITS.take().expect("the task waits for room").wake();
                 false

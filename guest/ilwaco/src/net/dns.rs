@@ -58,7 +58,8 @@ pub async fn resolve(name: &str) -> Result<Vec<Ipv4Address>, Error> {
 
 /// The name server of the first network card.
 fn name_server() -> Option<Ipv4Address> {
-    let server = Ipv4Address::from(registers::devices(KIND_NET).next()?.name_server);
+    let card = registers::current(registers::devices(KIND_NET).next()?);
+    let server = Ipv4Address::from(card.name_server);
     (!server.is_unspecified()).then_some(server)
 }
 

@@ -3,8 +3,13 @@
 //! The card is started by the first socket, and takes its address from the device table. All frames
 //! that have arrived are taken in before tasks run, and what tasks and protocols have to send goes
 //! out after them, so that acknowledgements travel with answers and a whole batch costs one exit.
+//!
+//! When the guest turns out to be a copy that has other addresses, the card goes by those from then on.
+//! Connections of the old address break off, without a word to the other side, with which the original
+//! talks on; listeners and UDP sockets stay.
 
 mod dns;
+mod identity;
 mod stack;
 mod tcp;
 mod udp;
@@ -67,10 +72,18 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// This guest's IPv4 address.
+/// This guest's IPv4 address. A copy of the guest may have another one.
 ///
 /// # Errors
 /// [`Error::NoDevice`] and [`Error::NoAddress`].
 pub fn address() -> Result<Ipv4Address, Error> {
     stack::with(|stack| stack.address().ok_or(Error::NoAddress))?
+}
+
+/// The network card's hardware address. A copy of the guest has another one.
+///
+/// # Errors
+/// [`Error::NoDevice`].
+pub fn hardware_address() -> Result<[u8; 6], Error> {
+    stack::with(|stack| stack.hardware_address())
 }

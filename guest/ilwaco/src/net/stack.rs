@@ -1,22 +1,25 @@
 //! The state of the network: card, interface, sockets, listeners, and their part in every turn.
 
+#[cfg(test)]
+mod tests;
+
 use super::Error;
+use super::identity::Identity;
 use crate::clock::Instant;
+use crate::generation::generation;
 use crate::idle::{self, Network};
 use crate::virtio::net::{NetDevice, NetError};
-use crate::{entropy, memory, ports, registers};
+use crate::{memory, ports, registers};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::task::Waker;
 use core::time::Duration;
 use denali_abi::boot::{DeviceEntry, KIND_NET};
 use denali_abi::doorbell;
-use smoltcp::iface::{
-    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
-};
+use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{self, State};
 use smoltcp::time::{Duration as NetDuration, Instant as NetInstant};
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::Ipv4Address;
 
 /// Frames taken in per turn, so that a flood does not keep tasks from running.
 const FRAMES_PER_TURN: usize = 256;
@@ -62,6 +65,13 @@ pub(super) struct Listener {
 /// Everything the network consists of.
 pub(super) struct Stack {
     device: NetDevice,
+    /// The card in the device table.
+    entry: &'static DeviceEntry,
+    /// Who the guest was when its generation was `generation`.
+    identity: Identity,
+    generation: u64,
+    /// Whether its addresses are still to be announced.
+    unannounced: bool,
     pub(super) interface: Interface,
     pub(super) sockets: SocketSet<'static>,
     pub(super) listeners: Vec<Listener>,
@@ -103,8 +113,18 @@ pub(super) fn running<R>(use_it: impl FnOnce(&mut Stack) -> R) -> R {
 struct Turn;
 
 impl Network for Turn {
-    fn receive(&self, now: Instant) {
-        running(|stack| stack.receive(net_time(now)));
+    fn receive(&self, now: Instant) -> bool {
+        running(|stack| {
+            stack.renew_if_needed(net_time(now));
+            stack.receive(net_time(now))
+        })
+    }
+
+    fn catch_up(&self, now: Instant, leap: Duration) {
+        running(|stack| {
+            stack.renew_if_needed(net_time(now));
+            stack.catch_up(net_time(now), leap);
+        });
     }
 
     fn send(&self, now: Instant) -> bool {
@@ -123,24 +143,62 @@ fn net_time(now: Instant) -> NetInstant {
 impl Stack {
     fn start() -> Result<Self, Error> {
         let entry = registers::devices(KIND_NET).next().ok_or(Error::NoDevice)?;
-        let mut device = NetDevice::start(entry.number as u16).map_err(|error| match error {
+        let device = NetDevice::start(entry.number as u16).map_err(|error| match error {
             NetError::Refused => Error::NoDevice,
             NetError::OutOfMemory => Error::OutOfMemory,
         })?;
-        let mut config = Config::new(EthernetAddress(device.mac()).into());
-        config.random_seed = entropy::next_u64();
-        let mut interface = Interface::new(config, &mut device, net_time(Instant::now()));
-        configure(&mut interface, entry);
-        Ok(Self {
+        let generation = generation();
+        let identity = Identity::new(device.mac(), &registers::current(entry));
+        let mut stack = Self::new(device, entry, identity, net_time(Instant::now()));
+        stack.generation = generation;
+        Ok(stack)
+    }
+
+    fn new(
+        mut device: NetDevice,
+        entry: &'static DeviceEntry,
+        identity: Identity,
+        now: NetInstant,
+    ) -> Self {
+        Self {
+            interface: identity.interface(&mut device, now),
             device,
-            interface,
+            entry,
+            identity,
+            generation: 0,
+            unannounced: false,
             sockets: SocketSet::new(Vec::new()),
             listeners: Vec::new(),
             orphans: Vec::new(),
             spare: Vec::new(),
             tcp_count: 0,
             blocked: false,
-        })
+        }
+    }
+
+    /// Looks, if the generation has changed, whether this guest is a copy that has addresses of its own.
+    fn renew_if_needed(&mut self, now: NetInstant) {
+        let generation = generation();
+        if self.generation != generation {
+            self.generation = generation;
+            let identity = Identity::new(self.device.mac(), &registers::current(self.entry));
+            self.go_by(identity, now);
+        }
+    }
+
+    /// Goes by other addresses, if they are others. Connections of an address that is gone are reset by the
+    /// interface when it sends next, without a word to the other side.
+    fn go_by(&mut self, identity: Identity, now: NetInstant) {
+        if self.identity != identity {
+            self.identity = identity;
+            self.interface = identity.interface(&mut self.device, now);
+            self.unannounced = true;
+        }
+    }
+
+    /// The card's hardware address.
+    pub(super) fn hardware_address(&self) -> [u8; 6] {
+        self.identity.hardware().0
     }
 
     /// The interface's address.
@@ -271,17 +329,37 @@ impl Stack {
         }
     }
 
-    fn receive(&mut self, now: NetInstant) {
+    /// Takes in the frames that arrived. True if there were any.
+    fn receive(&mut self, now: NetInstant) -> bool {
+        let mut any = false;
         for _ in 0..FRAMES_PER_TURN {
             let taken =
                 self.interface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
             if taken == PollIngressSingleResult::None {
                 break;
             }
+            any = true;
             if self.device.take_opening() {
                 self.replenish_listeners();
             }
         }
+        any
+    }
+
+    /// After a leap of time: nobody is given up for having been silent meanwhile, and what was to be sent again is
+    /// sent before acknowledgements are looked at, whose delays say nothing about the network.
+    fn catch_up(&mut self, now: NetInstant, leap: Duration) {
+        // A leap is no longer than the clock has run, whose microseconds fit many times.
+        let leap = NetDuration::from_micros(leap.as_micros() as u64);
+        for (_, socket) in self.sockets.iter_mut() {
+            if let smoltcp::socket::Socket::Tcp(socket) = socket
+                && !socket.is_listening()
+                && let Some(patience) = socket.timeout()
+            {
+                socket.set_timeout(Some(patience + leap));
+            }
+        }
+        self.send(now);
     }
 
     /// Sends everything there is to send. True if more can be done at once.
@@ -291,6 +369,9 @@ impl Stack {
         // A frame may wait to be taken in because the answer to it would have had no room.
         if self.device.take_starved() && !self.make_room() {
             return false;
+        }
+        if self.unannounced {
+            self.unannounced = !self.identity.announce(&mut self.device, now);
         }
         loop {
             let sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
@@ -342,23 +423,6 @@ fn is_over(socket: &tcp::Socket<'_>) -> bool {
     }
 }
 
-/// Gives the interface the addresses of the device table.
-fn configure(interface: &mut Interface, entry: &DeviceEntry) {
-    let address = Ipv4Address::from(entry.ipv4);
-    if !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() {
-        let prefix = entry.prefix_len.min(32);
-        interface.update_ip_addrs(|addresses| {
-            // The list is empty and holds at least one.
-            let _ = addresses.push(IpCidr::new(address.into(), prefix));
-        });
-    }
-    let gateway = Ipv4Address::from(entry.gateway);
-    if !gateway.is_unspecified() {
-        // The table of routes is empty and holds at least one.
-        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
-    }
-}
-
 /// Bytes of a new socket's receive and transmit buffers, by how much memory was never touched: large
 /// ones while there is plenty, so that few connections are fast and many still fit. They take
 /// memory only as far as they are filled.
@@ -380,35 +444,4 @@ fn buffer_sizes(untouched: usize, purpose: Purpose, large_segments: bool) -> (us
 /// What the buffers of a socket were made for: those for bulk data are equally large.
 fn purpose_of(socket: &tcp::Socket<'_>) -> Purpose {
     if socket.recv_capacity() == socket.send_capacity() { Purpose::Bulk } else { Purpose::Any }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffers_shrink_with_memory() {
-        for large in [false, true] {
-            assert_eq!(buffer_sizes(0, Purpose::Any, large), (4 << 10, 8 << 10));
-            assert_eq!(buffer_sizes(14 << 20, Purpose::Any, large), (16 << 10, 32 << 10));
-            assert_eq!(buffer_sizes(14 << 20, Purpose::Bulk, large), (256 << 10, 256 << 10));
-            assert_eq!(buffer_sizes(usize::MAX, Purpose::Bulk, large), (2 << 20, 2 << 20));
-        }
-        assert_eq!(buffer_sizes(usize::MAX, Purpose::Any, false), (32 << 10, 64 << 10));
-        assert_eq!(buffer_sizes(usize::MAX, Purpose::Any, true), (512 << 10, 1 << 20));
-    }
-
-    #[test]
-    fn hundreds_of_connections_fit_a_small_guest() {
-        let (mut left, mut count) = (14 << 20, 0);
-        loop {
-            let (receive, transmit) = buffer_sizes(left, Purpose::Any, true);
-            match left.checked_sub(receive + transmit) {
-                Some(rest) => left = rest,
-                None => break,
-            }
-            count += 1;
-        }
-        assert!(count > 500, "{count}");
-    }
 }

@@ -2,12 +2,14 @@
 
 use super::{Sleep, sleep_until};
 use crate::clock::Instant;
+use crate::leap;
 use core::time::Duration;
 
 /// What comes after ticks that were due while nobody waited for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTicks {
-    /// They all come, at once, until the schedule is caught up with: as many ticks as periods.
+    /// They all come, at once, until the schedule is caught up with: as many ticks as periods. But those that were
+    /// due while the guest was away (held, swapped out or parked) for a second or longer come as one.
     #[default]
     Burst,
     /// They are left out, and so is the schedule: the next tick is one period after the late one.
@@ -71,8 +73,13 @@ impl Interval {
     /// No tick is lost if this is dropped before it completes.
     pub async fn tick(&mut self) -> Instant {
         (&mut self.timer).await;
-        let due = self.due;
-        self.set(following(due, Instant::now(), self.period, self.missed));
+        let (due, now) = (self.due, Instant::now());
+        self.set(match self.missed {
+            MissedTicks::Burst if due < leap::ended() => {
+                following(due, leap::ended(), self.period, MissedTicks::Skip)
+            }
+            missed => following(due, now, self.period, missed),
+        });
         due
     }
 
@@ -148,6 +155,18 @@ mod tests {
         ticks.reset();
         assert_eq!(ticks.due().as_ns(), 10 * MS);
         assert_eq!(super::super::nearest(), None, "a wait that was given up has no timer");
+    }
+
+    #[test]
+    fn ticks_of_a_leap_come_as_one_and_the_next_follows_the_schedule() {
+        let mut ticks = interval(Duration::from_millis(10));
+        leap::end(Instant::from_ns(600_003 * MS));
+        assert_eq!(poll(ticks.tick()), Poll::Ready(Instant::from_ns(0)));
+        assert_eq!(ticks.due().as_ns(), 600_010 * MS);
+        leap::end(Instant::from_ns(0));
+        let mut ticks = interval(Duration::from_millis(10));
+        assert_eq!(poll(ticks.tick()), Poll::Ready(Instant::from_ns(0)));
+        assert_eq!(ticks.due().as_ns(), 10 * MS, "there was no leap");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod receive;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transmit;
 
 use super::RegisterFile;
@@ -63,7 +63,9 @@ pub(crate) enum NetError {
 pub(crate) struct NetDevice {
     receive: ReceiveQueue,
     transmit: TransmitQueue,
-    mac: [u8; 6],
+    registers: RegisterFile,
+    /// The device has an address of its own.
+    has_mac: bool,
     mtu: u16,
     checksums: Offload,
     /// The device cuts large TCP segments into packets.
@@ -95,7 +97,6 @@ impl NetDevice {
             return Err(NetError::Refused);
         }
 
-        let mac = read_mac(registers, features);
         let mtu = if features & NET_FEATURE_MTU == 0 {
             MTU_DEFAULT
         } else {
@@ -118,7 +119,8 @@ impl NetDevice {
         let device = Self {
             receive: ReceiveQueue::new(receive, checksums.receive, bounce),
             transmit: TransmitQueue::new(transmit, checksums.transmit),
-            mac,
+            registers,
+            has_mac: has(NET_FEATURE_MAC),
             mtu,
             checksums,
             cuts: has(NET_FEATURE_HOST_TSO4),
@@ -131,9 +133,16 @@ impl NetDevice {
         Ok(device)
     }
 
-    /// The card's hardware address.
+    /// The card's hardware address as it is now. Asking costs two exits.
     pub(crate) fn mac(&self) -> [u8; 6] {
-        self.mac
+        // Without an address of its own the card gets one that is locally administered.
+        let mut mac = [0x02, 0, 0, 0, 0, 1];
+        if self.has_mac {
+            mac[..4].copy_from_slice(&self.registers.read(CONFIG + NET_CONFIG_MAC).to_le_bytes());
+            mac[4..]
+                .copy_from_slice(&self.registers.read16(CONFIG + NET_CONFIG_MAC + 4).to_le_bytes());
+        }
+        mac
     }
 
     /// Whether a frame could not be sent for want of a buffer since this was last asked.
@@ -208,16 +217,6 @@ fn largest_segment(mtu: usize) -> usize {
     let headers = ETHERNET + HEADERS;
     let data = mtu.saturating_sub(HEADERS).max(1);
     headers + (CUT_MAX - headers) / data * data
-}
-
-fn read_mac(registers: RegisterFile, features: u64) -> [u8; 6] {
-    // Without an address of its own the card gets one that is locally administered.
-    let mut mac = [0x02, 0, 0, 0, 0, 1];
-    if features & NET_FEATURE_MAC != 0 {
-        mac[..4].copy_from_slice(&registers.read(CONFIG + NET_CONFIG_MAC).to_le_bytes());
-        mac[4..].copy_from_slice(&registers.read16(CONFIG + NET_CONFIG_MAC + 4).to_le_bytes());
-    }
-    mac
 }
 
 /// Tells the device where the selected queue is. The high halves of the addresses stay 0: all of a

@@ -14,7 +14,8 @@ fn card_with(layouts: [Layout; 2], large: bool) -> (NetDevice, FakeDevice, FakeD
     let card = NetDevice {
         receive: ReceiveQueue::new(queue(receive, layouts[0]), true, bounce),
         transmit: TransmitQueue::new(queue(transmit, layouts[1]), true),
-        mac: [2, 0, 0, 0, 0, 1],
+        registers: RegisterFile::of_device(0),
+        has_mac: false,
         mtu: MTU_DEFAULT,
         checksums: Offload { transmit: true, receive: true },
         cuts: large,
@@ -22,7 +23,8 @@ fn card_with(layouts: [Layout; 2], large: bool) -> (NetDevice, FakeDevice, FakeD
     (card, FakeDevice::new(receive), FakeDevice::new(transmit))
 }
 
-fn card() -> (NetDevice, FakeDevice, FakeDevice) {
+/// A card, and the device's ends of its receive and transmit queues.
+pub(crate) fn card() -> (NetDevice, FakeDevice, FakeDevice) {
     card_with([Layout::uniform(BUFFER_UNIT); 2], false)
 }
 
@@ -65,7 +67,7 @@ fn sending_stops_when_all_buffers_are_out_and_goes_on_when_they_are_back() {
 }
 
 /// Puts a frame into as many buffers as it takes, as a device does, in the order it got them.
-fn deliver(device: &mut FakeDevice, frame: &[u8]) {
+pub(crate) fn deliver(device: &mut FakeDevice, frame: &[u8]) {
     let mut bytes = vec![0; NET_HEADER];
     bytes[0] = 2;
     bytes.extend_from_slice(frame);
