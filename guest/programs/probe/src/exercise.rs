@@ -203,6 +203,12 @@ exercise! {
         "jmp 6b",
         "7:"; rounds = ROUNDS
 }
+exercise! {
+    /// Rings IDLE once, without touching the flags.
+    ring_idle:
+        "mov dx, 0xd00",
+        "out dx, eax"
+}
 /// One round for the general registers, the flags and the red zone; each depends on others and on the round before.
 macro_rules! round {
     () => {

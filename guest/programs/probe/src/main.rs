@@ -50,6 +50,12 @@
 //! | `threads WHAT N` | starts threads that do WHAT (see `threads::run`) | 0; `panic` 101; `overflow` crash |
 //! | `wake PORT` | prints `ready`; answers each byte that comes to the TCP port (see `wake::serve`) | 0, when asked to stop |
 //! | `wake-computing PORT` | the same beside a thread that computes for ever | 0, when asked to stop |
+//! | `tcp-echo PORT` | prints `ready`; sends what comes to the TCP port back, however late (see `wake::echo`) | 0, when asked to stop |
+//! | `memory-hash MIB [SECONDS]` | watches over MIB MiB of memory and all registers (see `hash::run`) | 0, when asked to stop |
+//! | `grow MIB [PASSES]` | writes MIB MiB page by page, then verifies them again and again (see `grow::run`) | 0 |
+//! | `identity` | prints `ready`; answers lines on TCP port 80 with who it is (see `identity::serve`) | 0, when asked to stop |
+//! | `entropy-once` | prints 16 random bytes for each generation (see `identity::entropy_once`) | 0, when asked to stop |
+//! | `tick-report MS` | prints times every MS milliseconds (see `timers::report`) | 0, when asked to stop |
 //! | `tick MS` | prints `ready`; has a timer every MS milliseconds | 0, when asked to stop |
 //! | `spin` | prints `ready`, computes for ever | – |
 //!
@@ -65,9 +71,14 @@ mod devices;
 mod egress;
 mod exact;
 mod exercise;
+mod grow;
 mod handlers;
+mod hash;
+mod identity;
 mod instructions;
+mod lines;
 mod memory;
+mod pages;
 mod resume;
 mod state;
 mod threads;
@@ -143,6 +154,12 @@ fn start() -> u8 {
         }
         "wake" => wake::serve(number(rest) as u16),
         "wake-computing" => wake::serve_computing(number(rest) as u16),
+        "tcp-echo" => wake::echo(number(rest) as u16),
+        "memory-hash" => hash::run(rest),
+        "grow" => grow::run(rest),
+        "identity" => identity::serve(),
+        "entropy-once" => identity::entropy_once(),
+        "tick-report" => timers::report(number(rest)),
         "tick" => wake::tick(number(rest)),
         "spin" => time::spin(),
         _ => {

@@ -164,6 +164,16 @@ pub fn doorbells(count: u64) -> Checked {
     same(expected, after)
 }
 
+/// Idles until a moment, or until something is pending, with all registers in use.
+pub fn idling(until: Instant, seed: u64) -> Checked {
+    virtual_registers().idle_deadline_ns.store(until.as_ns(), Ordering::SeqCst);
+    let state = State::pattern(seed);
+    let after = exercise::run(exercise::ring_idle, state);
+    let mut expected = state;
+    expected.gpr[RDX] = state.gpr[RDX] & !0xffff | u64::from(doorbell::IDLE);
+    same(expected, after)
+}
+
 /// Idles until the timer, with upcalls enabled: one comes, and takes its permission with it.
 pub fn upcall_after_idle() -> Checked {
     let registers = virtual_registers();

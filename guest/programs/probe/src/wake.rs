@@ -34,10 +34,29 @@ pub fn tick(milliseconds: u64) -> Checked {
     })
 }
 
+/// Sends back what comes on TCP connections to a port, until asked to stop. Nobody is left for being silent.
+pub fn echo(port: u16) -> Checked {
+    serve_by(port, |mut stream| async move {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            if stream.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
 /// Serves TCP connections to a port, until asked to stop. Each byte that arrives is answered by 16: the
 /// time-stamp counter when the guest ran first after its IDLE, and when it answers, both
 /// little-endian.
 pub fn serve(port: u16) -> Checked {
+    serve_by(port, answer)
+}
+
+fn serve_by<F>(port: u16, answer: fn(TcpStream) -> F) -> Checked
+where
+    F: Future<Output = ()> + 'static,
+{
     ilwaco::block_on(async move {
         let listener = TcpListener::bind(port).map_err(|_| Failed("the port cannot be bound"))?;
         ilwaco::spawn(async move {

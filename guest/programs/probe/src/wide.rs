@@ -45,6 +45,63 @@ pub fn is_there() -> bool {
     __cpuid_count(7, 0).ebx & F_AND_BW == F_AND_BW && enabled & COMPONENTS == COMPONENTS
 }
 
+/// All registers of the kind, by their numbers.
+macro_rules! registers {
+    () => {
+        ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, \
+         22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n"
+    };
+}
+
+/// Loads them and the masks.
+macro_rules! load {
+    () => {
+        concat!(
+            registers!(),
+            "vmovdqu64 zmm\\i, [rip + {place} + 64*\\i]\n",
+            ".endr\n",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7\n",
+            "kmovq k\\i, [rip + {place} + 2048 + 8*\\i]\n",
+            ".endr\n",
+        )
+    };
+}
+
+/// Stores them, and returns.
+macro_rules! store {
+    () => {
+        concat!(
+            registers!(),
+            "vmovdqu64 [rip + {place} + 64*\\i], zmm\\i\n",
+            ".endr\n",
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7\n",
+            "kmovq [rip + {place} + 2048 + 8*\\i], k\\i\n",
+            ".endr\n",
+            "vzeroupper\n",
+            "ret\n",
+        )
+    };
+}
+
+/// Rings IDLE with a state in the registers; what is in them afterwards.
+pub fn idle(state: Wide) -> Wide {
+    PLACE.set(state);
+    // SAFETY: as for `compute`.
+    unsafe { idle_in_place() };
+    PLACE.get()
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn idle_in_place() {
+    naked_asm!(
+        load!(),
+        "mov dx, 0xd00",
+        "out dx, eax",
+        store!(),
+        place = sym PLACE,
+    )
+}
+
 /// Goes round [`ROUNDS`] times from a state; the state it left.
 pub fn compute(state: Wide) -> Wide {
     PLACE.set(state);
@@ -56,13 +113,7 @@ pub fn compute(state: Wide) -> Wide {
 #[unsafe(naked)]
 unsafe extern "C" fn compute_in_place() {
     naked_asm!(
-        ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, \
-         22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-        "vmovdqu64 zmm\\i, [rip + {place} + 64*\\i]",
-        ".endr",
-        ".irp i, 0, 1, 2, 3, 4, 5, 6, 7",
-        "kmovq k\\i, [rip + {place} + 2048 + 8*\\i]",
-        ".endr",
+        load!(),
         "mov rcx, [rip + {rounds}]",
         "2:",
         ".irp i, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, \
@@ -78,15 +129,7 @@ unsafe extern "C" fn compute_in_place() {
         ".endr",
         "dec rcx",
         "jnz 2b",
-        ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, \
-         22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-        "vmovdqu64 [rip + {place} + 64*\\i], zmm\\i",
-        ".endr",
-        ".irp i, 0, 1, 2, 3, 4, 5, 6, 7",
-        "kmovq [rip + {place} + 2048 + 8*\\i], k\\i",
-        ".endr",
-        "vzeroupper",
-        "ret",
+        store!(),
         place = sym PLACE,
         rounds = sym ROUNDS,
     )

@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod files;
 mod site;
+mod touch;
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -44,7 +45,7 @@ async fn start() -> Result<(), String> {
             }
         }
     }
-    let site = Rc::new(RefCell::new(Site::new()));
+    let site = Rc::new(RefCell::new(Site::new()?));
     ilwaco::println!("web: serving http://{address}/");
     loop {
         let stream = listener.accept().await;

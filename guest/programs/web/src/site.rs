@@ -1,6 +1,7 @@
 //! What the server serves where there are no files: pages about this guest.
 
 use crate::Server;
+use crate::touch::Memory;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +21,7 @@ const JSON: &str = "application/json";
 /// The pages, and what was counted.
 pub struct Site {
     index: String,
+    memory: Memory,
     requests: u64,
     connections: u64,
     connections_open: u64,
@@ -29,6 +31,7 @@ const ROUTES: &[Route<Site>] = &[
     Route { methods: &[Method::Get], path: "/", handler: index },
     Route { methods: &[Method::Get], path: "/stats", handler: stats },
     Route { methods: &[Method::Get], path: "/time", handler: time },
+    Route { methods: &[Method::Get], path: "/touch", handler: touch },
     Route { methods: &[Method::Get], path: "/hello/*", handler: hello },
     Route { methods: &[Method::Get], path: "/bytes/*", handler: bytes },
     Route { methods: &[Method::Get, Method::Post, Method::Put], path: "/echo", handler: echo },
@@ -36,14 +39,15 @@ const ROUTES: &[Route<Site>] = &[
 ];
 
 impl Site {
-    /// The site of this guest.
-    pub fn new() -> Self {
-        Self {
+    /// The site of this guest. Fails if its arguments ask for memory there is not.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self {
             index: index_page(registers::arguments()),
+            memory: Memory::of(registers::arguments())?,
             requests: 0,
             connections: 0,
             connections_open: 0,
-        }
+        })
     }
 
     /// Counts a connection.
@@ -157,6 +161,28 @@ fn time(_: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
     body.extend_from_slice(date.as_bytes());
     body.extend_from_slice(format!("\n{ns} ns since 1970\n").as_bytes());
     responder.send(200, TEXT, &body)
+}
+
+/// Goes over memory, `?kib=N` of what the guest has for that; all of it otherwise.
+fn touch(site: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
+    let wanted = request.query.and_then(|query| query.strip_prefix("kib="));
+    let kib = wanted.map_or(Ok(site.memory.kib()), str::parse);
+    match kib {
+        Ok(kib) if kib <= site.memory.kib() => match site.memory.visit(kib) {
+            Some((kib, visits)) => {
+                responder.send(200, TEXT, format!("touched {kib} KiB, visit {visits}\n").as_bytes())
+            }
+            None => responder.send(500, TEXT, b"a page does not hold what it held before\n"),
+        },
+        _ => {
+            let kib = site.memory.kib();
+            let body = format!(
+                "expected ?kib=N with N at most {kib}; start the guest with the argument \
+                 touch-kib=N for more\n"
+            );
+            responder.send(400, TEXT, body.as_bytes())
+        }
+    }
 }
 
 fn hello(_: &mut Site, request: &Request<'_>, responder: Responder<'_>) -> Sent {
