@@ -3,6 +3,7 @@
 mod cluster;
 mod commit;
 mod error;
+pub mod hex;
 mod key;
 mod locked;
 mod manifest;

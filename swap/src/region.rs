@@ -1,5 +1,6 @@
 //! Where things are in a region, and the names of what is in it.
 
+use crate::hex;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -44,7 +45,7 @@ impl GuestId {
 
 impl fmt::Display for GuestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -52,11 +53,7 @@ impl FromStr for GuestId {
     type Err = NotAGuestId;
 
     fn from_str(text: &str) -> Result<Self, NotAGuestId> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(NotAGuestId);
-        }
-        let number = u128::from_str_radix(text, 16).map_err(|_| NotAGuestId)?;
-        Ok(Self(number.to_be_bytes()))
+        hex::decode(text).map(Self).ok_or(NotAGuestId)
     }
 }
 
