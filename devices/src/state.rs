@@ -6,6 +6,8 @@
 //! whatever a driver still offers lies in its rings.
 
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Misfit, NotAtRest, StateError};
 

@@ -189,7 +189,7 @@ fn has_ended(socket: &OwnedFd) -> bool {
     let (mut byte, flags) = ([0_u8; 1], libc::MSG_DONTWAIT | libc::MSG_PEEK);
     // SAFETY: the byte is writable.
     let got = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
-    got == 0
+    got == 0 || got < 0 && !is_transient(&io::Error::last_os_error())
 }
 
 fn is_transient(error: &io::Error) -> bool {

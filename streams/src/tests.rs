@@ -216,6 +216,44 @@ fn one_connection_follows_the_other() {
 }
 
 #[test]
+fn whoever_is_connected_is_not_left_alone() {
+    let (_folder, path, mut console) = listening();
+    let connected = Some("is connected to somebody");
+    assert_eq!(console.busy(), None);
+    let mut peer = UnixStream::connect(&path).unwrap();
+    assert_eq!(console.busy(), None, "who only waits will wait for the next monitor too");
+    assert_eq!(console.write(b"hello"), 5);
+    assert_eq!(console.busy(), connected);
+    peer.write_all(b"something").unwrap();
+    drop(peer);
+    assert_eq!(console.busy(), connected, "something is left to be read");
+    assert_eq!(console.read(&mut [0; 100]), 9);
+    assert_eq!(console.busy(), None);
+    let peer = UnixStream::connect(&path).unwrap();
+    assert_eq!(console.write(b"hello"), 5);
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(console.busy(), connected, "it may still read");
+    drop(peer);
+    assert_eq!(console.busy(), None, "nobody has to look for that");
+}
+
+#[test]
+fn a_line_that_is_half_written_is_finished() {
+    let (mut reader, writer) = pipe();
+    let mut console = attached(None, Some(writer));
+    assert_eq!(console.busy(), None);
+    console.encode_with(Box::new(|bytes: &[u8]| bytes.repeat(8)));
+    let mut bytes = &[7; 50_000][..];
+    bytes = &bytes[console.write(bytes)..];
+    assert_eq!(console.busy(), Some("has output that its reader has not taken"));
+    while console.busy().is_some() {
+        assert!(reader.read(&mut [0; 8192]).unwrap() > 0);
+        bytes = &bytes[console.write(bytes)..];
+    }
+    assert!(bytes.is_empty());
+}
+
+#[test]
 fn random_bytes_are_random() {
     let (mut one, mut other) = ([0; 5000], [0; 5000]);
     assert!(HostEntropy.fill(&mut one) && HostEntropy.fill(&mut other));

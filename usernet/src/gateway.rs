@@ -222,7 +222,7 @@ impl Gateway {
         } else if !self.published.peers.is_empty() {
             Some("carries datagrams of peers who wrote to it lately")
         } else if self.outbound.as_ref().is_some_and(|outbound| !outbound.is_idle()) {
-            Some("waits for what the guest asked for outside")
+            Some("has datagrams or questions of the guest under way outside")
         } else {
             (!self.queue.is_empty()).then_some("has frames that the guest has not taken")
         }

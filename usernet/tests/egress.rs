@@ -345,3 +345,34 @@ fn without_rules_datagrams_go_nowhere() {
     assert_eq!(rig.gateway.counters().frames_unsupported, 2);
     assert!(rig.gateway.next_frame().is_none());
 }
+
+#[test]
+fn who_waits_for_something_outside_is_busy() {
+    let (mut rig, script) = rig();
+    rig.alive = false;
+    assert_eq!(rig.gateway.busy(), None);
+    script.borrow_mut().holding = true;
+    let dns = SocketAddrV4::new(GATEWAY_IP, 53);
+    rig.gateway.transmit(&datagram(dns, 4000, b"question"));
+    rig.gateway.poll();
+    let outside = Some("has datagrams or questions of the guest under way outside");
+    assert_eq!(rig.gateway.busy(), outside);
+    script.borrow_mut().release();
+    rig.until("an answer", |rig| rig.gateway.next_frame().is_some());
+    assert_eq!(rig.gateway.busy(), Some("has frames that the guest has not taken"));
+    rig.gateway.consume();
+    assert_eq!(rig.gateway.busy(), None);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    script.borrow_mut().leads.insert(OUTSIDE, socket.local_addr().unwrap());
+    rig.gateway.transmit(&datagram(OUTSIDE, 4000, b"hello"));
+    rig.gateway.poll();
+    assert_eq!(rig.gateway.busy(), outside, "somebody may answer");
+    rig.skip(61);
+    rig.turn();
+    assert_eq!(rig.gateway.busy(), None);
+    script.borrow_mut().holding = true;
+    rig.alive = true;
+    connect(&mut rig, OUTSIDE, 50_000);
+    rig.turns(3);
+    assert_eq!(rig.gateway.busy(), Some("carries connections"), "one that is to be");
+}

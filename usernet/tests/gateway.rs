@@ -412,3 +412,21 @@ fn the_guest_reaches_nobody() {
         assert_eq!(rig.gateway.counters().guest_connects_refused, number);
     }
 }
+
+#[test]
+fn who_carries_a_connection_is_busy_until_it_has_ended() {
+    let mut rig = Rig::new(config());
+    rig.turns(3);
+    assert_eq!(rig.gateway.busy(), None, "listening is nothing");
+    rig.guest.listen(1);
+    let stream = client(rig.address);
+    assert_eq!(rig.gateway.busy(), None, "who waits to be accepted can wait longer");
+    rig.turn();
+    assert_eq!(rig.gateway.busy(), Some("carries connections"));
+    drop(stream);
+    rig.until("the end", |rig| {
+        echo(&mut rig.guest);
+        rig.gateway.busy().is_none()
+    });
+    assert_eq!(rig.gateway.counters().open, 0);
+}

@@ -360,3 +360,17 @@ proptest! {
         prop_assert_eq!(rig.gateway.deadline(), None);
     }
 }
+
+#[test]
+fn who_knows_peers_is_busy_until_they_are_forgotten() {
+    let (mut rig, address) = rig();
+    let peer = peer();
+    peer.send_to(b"hello", address).unwrap();
+    assert_eq!(rig.gateway.busy(), None, "what waits in the socket waits for anybody");
+    next(&mut rig);
+    assert_eq!(rig.gateway.busy(), Some("carries datagrams of peers who wrote to it lately"));
+    let deadline = rig.gateway.deadline().unwrap();
+    rig.skip((deadline - rig.now_ns()) / SECOND + 1);
+    rig.turn();
+    assert_eq!(rig.gateway.busy(), None);
+}

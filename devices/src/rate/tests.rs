@@ -1,6 +1,7 @@
 //! Tests of rate limits.
 
 use super::*;
+use crate::state::{BucketState, LimiterState};
 use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -141,5 +142,54 @@ proptest! {
         // for each operation.
         let owed = u128::from(total) * u128::from(refill_ns) / u128::from(size);
         prop_assert!(u128::from(now) <= owed + 200 * u128::from(refill_ns));
+    }
+
+    /// A limit that is saved and restored again and again lets nothing through earlier, and later by a
+    /// nanosecond at most for each time.
+    #[test]
+    fn a_limit_goes_on_elsewhere(
+        size in 1_u64..10_000,
+        burst in 0_u64..20_000,
+        refill_ns in 1_u64..10 * SECOND,
+        steps in prop::collection::vec((0_u64..30_000, 0_u64..SECOND, any::<bool>()), 1..100),
+    ) {
+        let mut stays = bandwidth(size, burst, refill_ns);
+        let mut moves = stays.clone();
+        let (mut now, mut moved) = (0, 0);
+        for (bytes, pause, with_move) in steps {
+            now += pause;
+            if with_move {
+                moved += 1;
+                let state = moves.save();
+                moves = bandwidth(size, burst, refill_ns);
+                moves.restore(&state);
+            }
+            let passes = stays.passes(bytes, now);
+            let later = moves.passes(bytes, now);
+            prop_assert!(passes || !later, "earlier");
+            let ready = stays.ready_at().unwrap_or(now);
+            prop_assert!(moves.ready_at().is_none_or(|at| (ready..=ready + moved).contains(&at)));
+            now = ready + moved;
+            prop_assert!(stays.consume(bytes, now) && moves.consume(bytes, now));
+        }
+    }
+
+    #[test]
+    fn no_state_makes_a_limit_overflow(
+        full_at_ns in any::<u64>(),
+        left in any::<u64>(),
+        size in any::<u64>(),
+        burst in any::<u64>(),
+        refill_ns in any::<u64>(),
+        times in prop::collection::vec((any::<u64>(), any::<u64>()), 1..10),
+    ) {
+        let mut limiter = bandwidth(size, burst, refill_ns);
+        let bucket = Some(BucketState { full_at_ns, burst: left });
+        limiter.restore(&LimiterState { bandwidth: bucket, ops: bucket });
+        for (now, bytes) in times {
+            limiter.passes(bytes, now);
+            limiter.charge(bytes);
+        }
+        prop_assert!(limiter.save().bandwidth.unwrap().burst <= burst.min(left));
     }
 }

@@ -119,3 +119,11 @@ proptest! {
         prop_assert!(FrontEnd::new(parts(stream)).is_err());
     }
 }
+
+/// Its back end may touch guest memory at any time, and what that has under way is not known.
+#[test]
+fn a_device_that_another_process_works_on_is_not_saved() {
+    let (mut guest, _back_end) = Guest::running(CONFIG);
+    let refused = guest.bus.save(&guest.memory).unwrap_err();
+    assert_eq!(refused.to_string(), "device 0 is worked on by another process");
+}
