@@ -1,5 +1,6 @@
 //! What a back end reports when the host fails it.
 
+use crate::StateError;
 use std::io;
 
 /// A failure of the host, not of the guest.
@@ -16,6 +17,9 @@ pub enum Error {
     /// The host's KVM lacks something the back end needs.
     #[error("this host's KVM cannot run Denali guests: {0}")]
     Unsupported(&'static str),
+    /// A saved state cannot be restored here.
+    #[error("the saved state {0}")]
+    State(#[from] StateError),
     /// The back end was used in a way its contract forbids: a defect of the monitor.
     #[error("hypervisor misused: {0}")]
     Misuse(&'static str),

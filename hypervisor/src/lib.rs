@@ -11,6 +11,7 @@ mod exit;
 mod mapping;
 mod ram;
 mod registers;
+mod state;
 
 pub mod kvm;
 pub mod process;
@@ -20,6 +21,7 @@ pub use exit::PAGE_FAULT;
 pub use exit::{Exit, Fault, Width};
 pub use ram::{Backing, ExportedRegion, GuestRam, ImagePart};
 pub use registers::{GPR_NAMES, Registers};
+pub use state::{ExtendedState, StateError, VcpuState};
 
 /// A virtual machine: an address space in which a virtual CPU can run.
 pub trait Vm {
@@ -57,6 +59,21 @@ pub trait Vcpu {
     /// # Errors
     /// When the host fails.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), Error>;
+
+    /// What the guest would go on with at the next [`Vcpu::run`]; it may go on all the same. After any
+    /// exit but [`Exit::Lost`], and after [`Exit::In`] once [`Vcpu::complete_in`] was called.
+    /// Under KVM it takes an ioctl that running does not ([`kvm::SAVE_IOCTLS`]).
+    ///
+    /// # Errors
+    /// When the host fails, or an IN waits for its data.
+    fn save(&mut self) -> Result<VcpuState, Error>;
+
+    /// Has the guest go on with `state`, which any back end may have saved and nobody vouches for: on a
+    /// vCPU that has not run yet, in memory that is as it was when the state was saved.
+    ///
+    /// # Errors
+    /// [`Error::State`] when the state is damaged, or needs another processor; others when the host fails.
+    fn restore(&mut self, state: &VcpuState) -> Result<(), Error>;
 
     /// How far the guest's time-stamp counter is ahead of the host's (wrapping): 0 where both are one.
     fn tsc_offset(&self) -> u64 {

@@ -1,9 +1,11 @@
 //! The registers of a guest, free of any back end's layout.
 
 use denali_abi::frame::GPR_RSP;
+use serde::{Deserialize, Serialize};
 
 /// General registers, instruction pointer and flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP, R8 to R15: the order of
     /// [`Frame::gpr`](denali_abi::frame::Frame::gpr).

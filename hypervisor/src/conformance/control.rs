@@ -152,3 +152,49 @@ pub fn many_guests_at_once(backend: &Backend) {
         }
     }
 }
+
+pub fn faults_come_where_they_belong_whatever_signals_come(backend: &Backend) {
+    let code = assemble!(
+        "5:",
+        "ud2",
+        "mov eax, [rdi]",
+        "int3",
+        "jmp 5b",
+        "mov eax, 0x777777",
+        "mov edx, 0xd03",
+        "out dx, eax",
+    );
+    let elsewhere = TEXT + 7;
+    let mut guest = Guest::new(backend, code);
+    guest.change(|registers| registers.gpr[5] = 0);
+    let mut expected = [(6, TEXT), (14, TEXT + 2), (3, TEXT + 5)].into_iter().cycle();
+    let mut interrupted = 0;
+    with_signals(ignore, || {
+        while interrupted < 300 {
+            match guest.vcpu.run().unwrap() {
+                Exit::Fault(fault) => {
+                    let (vector, rip) = expected.next().unwrap();
+                    assert_eq!((fault.vector, guest.registers().rip), (vector, rip));
+                    let skip = if vector == 3 { 0 } else { 2 };
+                    guest.change(|registers| registers.rip += skip);
+                }
+                Exit::Interrupted => {
+                    interrupted += 1;
+                    let before = guest.registers();
+                    assert!((TEXT..elsewhere).contains(&before.rip), "{before:x?}");
+                    guest.change(|registers| registers.rip = elsewhere);
+                    assert_eq!(guest.run_to_out(), 0x77_7777, "interrupted at {before:x?}");
+                    guest.vcpu.set_registers(&before).unwrap();
+                }
+                exit => panic!("{exit:x?} at {:x?}", guest.registers()),
+            }
+        }
+    });
+}
+
+pub fn a_guest_beside_a_breakpoint_is_interrupted(backend: &Backend) {
+    let mut guest = Guest::new(backend, assemble!("int3", "5:", "jmp 5b"));
+    assert_eq!(guest.run_to_fault().vector, 3);
+    with_signals(ignore, || assert_eq!(guest.vcpu.run().unwrap(), Exit::Interrupted));
+    assert_eq!(guest.registers().rip, TEXT + 1);
+}

@@ -7,6 +7,7 @@ pub mod control;
 pub mod faults;
 pub mod memory;
 pub mod ports;
+pub mod saving;
 pub mod state;
 pub mod traps;
 
@@ -199,12 +200,20 @@ macro_rules! conformance_tests {
             state::flags_are_seen_and_set,
             state::segment_bases_are_the_guests,
             state::time_runs,
+            saving::everything_survives_after_every_exit,
+            saving::an_interrupted_guest_is_saved,
+            saving::a_fresh_guest_is_saved_before_it_runs,
+            saving::a_trap_that_is_due_survives,
+            saving::a_guest_that_waits_for_data_is_not_saved,
+            saving::a_state_for_another_processor_is_refused,
             control::registers_can_be_replaced,
             control::a_second_cpu_is_refused,
             control::a_signal_ends_an_endless_loop,
             control::an_interrupted_guest_can_be_sent_elsewhere,
             control::many_exits_in_a_row,
             control::many_guests_at_once,
+            control::a_guest_beside_a_breakpoint_is_interrupted,
+            control::faults_come_where_they_belong_whatever_signals_come,
         }
     };
     (@cases $attributes:tt $backend:expr; $($module:ident :: $name:ident,)+) => {

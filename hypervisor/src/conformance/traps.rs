@@ -4,7 +4,7 @@ use super::{Backend, Guest, PORT, TEXT, assemble, entry};
 use crate::{Exit, Fault, Width};
 
 /// The trap flag.
-const TF: u64 = 1 << 8;
+pub const TF: u64 = 1 << 8;
 
 fn trap(vector: u8) -> Fault {
     Fault { vector, error_code: 0, address: 0 }

@@ -7,16 +7,22 @@
 //! (SVM resets the vCPU there), nor on changing page tables under a running guest.
 
 mod cpuid;
+mod extended;
 mod processor;
+mod state;
 #[cfg(test)]
 mod tests;
 mod vcpu;
 
+pub use extended::SAVE_IOCTLS;
+
 use crate::{Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::RAM_START;
 use denali_arch::tables;
+use extended::Transfer;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Cap, Kvm, VmFd};
+use state::Exchange;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -90,8 +96,9 @@ impl Vm for KvmVm {
             return Err(Error::Misuse("a Denali guest has one vCPU"));
         }
         let fd = self.vm.create_vcpu(0).map_err(Error::host("create the vCPU"))?;
-        processor::set_up(&fd)?;
-        Ok(Box::new(vcpu::KvmVcpu::new(fd, self.memory.clone(), entry)?))
+        let components = processor::set_up(&fd)?.components;
+        let exchange = Exchange { transfer: Transfer::of(&self.vm), components };
+        Ok(Box::new(vcpu::KvmVcpu::new(fd, self.memory.clone(), exchange, entry)?))
     }
 }
 

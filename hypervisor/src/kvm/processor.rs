@@ -20,8 +20,8 @@ const CR4_OSXSAVE: u64 = 1 << 18;
 // Long mode enabled and active, no-execute. SYSCALL stays off and is an invalid opcode.
 const EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
 
-/// Sets everything but the general registers.
-pub(super) fn set_up(vcpu: &VcpuFd) -> Result<(), Error> {
+/// Sets everything but the general registers, and tells what the guest's processor has.
+pub(super) fn set_up(vcpu: &VcpuFd) -> Result<Features, Error> {
     let features = set_cpuid(vcpu)?;
     set_system_registers(vcpu, features)?;
     if features.xsave {
@@ -29,7 +29,7 @@ pub(super) fn set_up(vcpu: &VcpuFd) -> Result<(), Error> {
     }
     aim_system_calls(vcpu)?;
     share_time_stamp_counter(vcpu);
-    Ok(())
+    Ok(features)
 }
 
 /// Gives the guest its processor.

@@ -1,8 +1,8 @@
 //! The common tests on KVM, where there is one.
 
 use super::KvmVm;
-use crate::conformance::{Backend, conformance_tests};
-use crate::{Backing, Error, GuestRam, Vm};
+use crate::conformance::{Backend, conformance_tests, saving};
+use crate::{Backing, Error, GuestRam, Vm, process};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
@@ -31,4 +31,13 @@ fn open() -> io::Result<File> {
 fn make(ram: Rc<GuestRam>) -> Result<Box<dyn Vm>, Error> {
     let device = open().map_err(Error::host("open /dev/kvm"))?;
     Ok(Box::new(KvmVm::new(device.into(), ram)?))
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "no usable /dev/kvm")]
+fn a_guest_moves_between_back_ends() {
+    if let Some(kvm) = backend(Backing::Private) {
+        saving::between(&kvm, &process::tests::BACKEND);
+        saving::between(&process::tests::BACKEND, &kvm);
+    }
 }

@@ -1,7 +1,8 @@
 //! The vCPU under KVM: entering it, and telling its exits apart.
 
+use super::state::{self, Exchange};
 use super::{Memory, processor};
-use crate::{Error, Exit, Fault, Registers, Vcpu, Width};
+use crate::{Error, Exit, Fault, Registers, Vcpu, VcpuState, Width};
 use denali_abi::frame::{GPR_RSP, RFLAGS_VISIBLE};
 use denali_arch::tables::{self, ExceptionFrame};
 use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_IO_IN, Msrs, kvm_msr_entry, kvm_regs};
@@ -16,14 +17,21 @@ const RCX: usize = 2;
 const R11: usize = 11;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const SYSENTER: [u8; 2] = [0x0f, 0x34];
+const BREAKPOINT: u8 = 0xcc;
+/// How often a guest beside a breakpoint goes on though a signal came.
+const BREAKPOINT_PATIENCE: u32 = 3;
 const GENERAL_PROTECTION: u8 = 13;
 const INVALID_OPCODE: Fault = Fault { vector: 6, error_code: 0, address: 0 };
+const DEBUG_TRAP: Fault = Fault { vector: 1, error_code: 0, address: 0 };
 
 /// The one vCPU of a guest.
 pub(super) struct KvmVcpu {
     fd: VcpuFd,
     memory: Rc<Memory>,
+    exchange: Exchange,
     stopped: Stopped,
+    /// A restored guest still has to take a trap, which KVM does not know of.
+    trap: bool,
     tsc_offset: u64,
 }
 
@@ -33,6 +41,8 @@ enum Stopped {
     Clean,
     /// KVM has yet to step over the I/O instruction, which it does at the next entry.
     InsideIo,
+    /// The same, and it is an IN whose data is not there yet.
+    InsideIn,
     /// The vCPU is in an exception stub; the guest's own registers are these.
     InException(Registers),
 }
@@ -41,11 +51,14 @@ impl KvmVcpu {
     pub(super) fn new(
         mut fd: VcpuFd,
         memory: Rc<Memory>,
+        exchange: Exchange,
         entry: &Registers,
     ) -> Result<Self, Error> {
         fd.set_sync_valid_reg(SyncReg::Register);
+        fd.set_sync_valid_reg(SyncReg::VcpuEvents);
         let tsc_offset = measure_tsc_offset(&fd);
-        let mut vcpu = Self { fd, memory, stopped: Stopped::Clean, tsc_offset };
+        let mut vcpu =
+            Self { fd, memory, exchange, stopped: Stopped::Clean, trap: false, tsc_offset };
         vcpu.set_registers(entry)?;
         Ok(vcpu)
     }
@@ -56,6 +69,28 @@ impl KvmVcpu {
             return self.decode_io();
         }
         Ok(Exit::Lost(self.describe_lost()))
+    }
+
+    /// What to make of KVM_RUN's end by a signal; `None` to go on.
+    ///
+    /// A guest that has just faulted is not interrupted. If it has come to its exception stub, it is not
+    /// at CPL 3, and its registers are not in the vCPU; until it has, KVM holds an exception that it
+    /// would raise wherever the guest was sent. Of breakpoints KVM does not say that it holds one: so the
+    /// guest goes on where there may be one, a few times at most, since it may stay there.
+    fn decode_interruption(&mut self, patience: &mut u32) -> Result<Option<Exit>, Error> {
+        let rip = self.fd.sync_regs().regs.rip;
+        if let Some(frame) = tables::exception_at(rip, self.memory.supervisor()) {
+            return self.decode_exception(&frame).map(Some);
+        }
+        if state::waiting_exception(&self.fd).is_some() {
+            return Ok(None);
+        }
+        let around = rip.checked_sub(1).and_then(|before| self.bytes_at(before));
+        if *patience > 0 && around.is_some_and(|bytes| bytes.contains(&BREAKPOINT)) {
+            *patience -= 1;
+            return Ok(None);
+        }
+        Ok(Some(Exit::Interrupted))
     }
 
     fn decode_io(&mut self) -> Result<Exit, Error> {
@@ -71,6 +106,7 @@ impl KvmVcpu {
             return Ok(Exit::Lost(format!("string I/O on port {:#x}", io.port)));
         };
         if u32::from(io.direction) == KVM_EXIT_IO_IN {
+            self.stopped = Stopped::InsideIn;
             return Ok(Exit::In { port: io.port, width });
         }
         let mut data = [0; 4];
@@ -174,7 +210,7 @@ impl KvmVcpu {
 
     /// Lets KVM step over the I/O instruction without running the guest.
     fn finish_io(&mut self) -> Result<(), Error> {
-        if !matches!(self.stopped, Stopped::InsideIo) {
+        if !matches!(self.stopped, Stopped::InsideIo | Stopped::InsideIn) {
             return Ok(());
         }
         self.fd.set_kvm_immediate_exit(1);
@@ -198,31 +234,41 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit, Error> {
+        if std::mem::take(&mut self.trap) {
+            return Ok(Exit::Fault(DEBUG_TRAP));
+        }
         if let Stopped::InException(registers) = self.stopped {
             self.set_registers(&registers)?;
         }
-        let outcome = self.fd.run().map(drop_exit);
-        self.fd.clear_sync_dirty_reg(SyncReg::Register);
-        self.stopped = Stopped::Clean;
-        match outcome {
-            Ok(()) => self.decode_exit(),
-            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {
-                Ok(Exit::Interrupted)
+        let mut patience = BREAKPOINT_PATIENCE;
+        loop {
+            let outcome = self.fd.run().map(drop_exit);
+            self.fd.clear_sync_dirty_reg(SyncReg::Register);
+            self.stopped = Stopped::Clean;
+            match outcome {
+                Ok(()) => return self.decode_exit(),
+                Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {
+                    if let Some(exit) = self.decode_interruption(&mut patience)? {
+                        return Ok(exit);
+                    }
+                }
+                Err(error) if error.errno() == libc::EFAULT => {
+                    let text = "guest memory could not be had from the host";
+                    return Ok(Exit::Lost(text.to_owned()));
+                }
+                Err(error) => return Err(Error::host("run the vCPU")(error)),
             }
-            Err(error) if error.errno() == libc::EFAULT => {
-                Ok(Exit::Lost("guest memory could not be had from the host".to_owned()))
-            }
-            Err(error) => Err(Error::host("run the vCPU")(error)),
         }
     }
 
     fn complete_in(&mut self, data: u32) -> Result<(), Error> {
-        if !matches!(self.stopped, Stopped::InsideIo) {
+        if !matches!(self.stopped, Stopped::InsideIn) {
             return Err(Error::Misuse("no IN instruction waits"));
         }
-        // SAFETY: `InsideIo` is only set after KVM_EXIT_IO, which fills this member of the union.
+        // SAFETY: `InsideIn` is only set after KVM_EXIT_IO, which fills this member of the union.
         let size = usize::from(unsafe { self.fd.get_kvm_run().__bindgen_anon_1.io.size }).min(4);
         self.io_data(size).copy_from_slice(&data.to_le_bytes()[..size]);
+        self.stopped = Stopped::InsideIo;
         Ok(())
     }
 
@@ -236,12 +282,29 @@ impl Vcpu for KvmVcpu {
 
     fn set_registers(&mut self, registers: &Registers) -> Result<(), Error> {
         self.finish_io()?;
+        self.trap = false;
         if matches!(self.stopped, Stopped::InException(_)) {
             self.leave_exception()?;
             self.stopped = Stopped::Clean;
         }
         self.fd.sync_regs_mut().regs = for_kvm(registers);
         self.fd.set_sync_dirty_reg(SyncReg::Register);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<VcpuState, Error> {
+        if matches!(self.stopped, Stopped::InsideIn) {
+            return Err(Error::Misuse("a guest that waits for the data of an IN was saved"));
+        }
+        let registers = self.registers()?;
+        let state = self.exchange.save(&self.fd, registers)?;
+        Ok(VcpuState { trap: state.trap || self.trap, ..state })
+    }
+
+    fn restore(&mut self, state: &VcpuState) -> Result<(), Error> {
+        self.exchange.restore(&self.fd, state)?;
+        self.set_registers(&state.registers)?;
+        self.trap = state.trap;
         Ok(())
     }
 

@@ -16,13 +16,14 @@
 //! | `tracee` | ptrace and wait |
 //! | `vcpu` | entering the guest, and why it came out |
 //! | `port`, `fault` | what an exit means: a port instruction, an exception |
+//! | `state` | saving and restoring what the registers proper are not |
 //!
 //! Limits, beyond the contract's list of what is unspecified:
 //! - The signal stack, a few pages at a random address above 4 GiB, does not fault when touched. Nothing
 //!   of the monitor's is ever there: only what the kernel saved of the guest's own registers.
 //! - RAX loses its upper half in a faulting `int 0x80` or `sysenter`, and all of it in a jump into the
 //!   kernel's vsyscall page; a `syscall` with prefixes is reported at the instruction proper.
-//! - The ID flag (bit 21) cannot be changed by [`Vcpu::set_registers`].
+//! - The ID flag (bit 21) cannot be changed by [`Vcpu::set_registers`] or [`Vcpu::restore`].
 
 mod child;
 mod fault;
@@ -30,12 +31,13 @@ mod pages;
 mod plan;
 mod port;
 mod spawn;
+mod state;
 mod stub;
 mod tracee;
 mod vcpu;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{Backing, Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::MEMORY_MIN;

@@ -32,6 +32,12 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Extended state as after a reset: an XSAVE area in the standard format.
+    #[must_use]
+    pub fn clean(&self) -> &[u8] {
+        &self.clean
+    }
+
     /// Delivers the signal the child stopped for, and reads the frame the kernel made of it. The
     /// child's registers are the handler's afterwards, its extended state that of a reset.
     /// `registers` are those it stopped with. The inner error is a stop that came instead.

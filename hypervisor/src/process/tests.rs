@@ -6,12 +6,13 @@ use crate::conformance::control::{ignore, with_signals};
 use crate::conformance::{
     Backend, DATA, Guest, MEMORY, PORT, TEXT, assemble, conformance_tests, entry,
 };
-use crate::{Backing, Error, Exit, Fault, GuestRam, ImagePart, Vm, Width};
+use crate::state::mxcsr_mask;
+use crate::{Backing, Error, Exit, Fault, GuestRam, ImagePart, VcpuState, Vm, Width};
 use denali_arch::space::{Access, AddressSpace};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-const BACKEND: Backend = Backend {
+pub(crate) const BACKEND: Backend = Backend {
     backing: Backing::Shared,
     make: |ram| Ok(Box::new(ProcessVm::new(ram)?) as Box<dyn Vm>),
 };
@@ -228,6 +229,28 @@ fn text_is_mapped_from_the_image() {
     assert!(matches!(guest.run(), Exit::Out { port: 3, .. }));
 }
 
+/// ptrace does not set such bases: the guest's process has to, in the midst of its own code.
+#[test]
+fn bases_of_kernels_are_restored_over_the_images_text() {
+    if std::arch::x86_64::__cpuid_count(7, 0).ebx & 1 == 0 {
+        eprintln!("skipped: this processor has no WRFSBASE");
+        return;
+    }
+    let code =
+        assemble!("rdfsbase rax", "rdgsbase rbx", "shr rax, 32", "mov edx, 0xd03", "out dx, eax",);
+    let parts = vec![ImagePart { start: TEXT, end: TEXT + 0x1000, file_offset: 0x2000 }];
+    let ram = ram(code, parts);
+    let mut vm = ProcessVm::new(Rc::clone(&ram)).unwrap();
+    let mut vcpu = vm.create_vcpu(&entry()).unwrap();
+    let bases = [0xffff_8000_0000_0000, u64::MAX - 0xfff];
+    let state = VcpuState { fs_base: bases[0], gs_base: bases[1], ..vcpu.save().unwrap() };
+    vcpu.restore(&state).unwrap();
+    assert_eq!(vcpu.save().unwrap(), state);
+    let mut guest = Guest { vcpu, vm: Box::new(vm), ram };
+    assert_eq!(guest.run_to_out(), 0xffff_8000);
+    assert_eq!(guest.registers().gpr[1], bases[1]);
+}
+
 /// Far transfers into 32-bit code, and what can be tried from there.
 #[test]
 fn compatibility_mode_leads_nowhere() {
@@ -304,6 +327,8 @@ fn random_code_is_contained() {
                     }
                     Exit::Lost(why) => panic!("{why} by {code:x?} from {registers:x?}"),
                 }
+                let saved = guest.vcpu.save().unwrap();
+                assert_eq!(saved.check(saved.components, mxcsr_mask()), Ok(()));
             }
         }
     });

@@ -175,6 +175,15 @@ impl Tracee {
         self.request(libc::PTRACE_POKEUSER, offset_of!(user_regs_struct, cs), selector as usize)
     }
 
+    /// Writes a word to the stopped child's memory, whatever the child may do there itself; where it
+    /// shares a file's page with others it gets one of its own.
+    ///
+    /// # Errors
+    /// When the child is gone, or shares memory there that it may not write.
+    pub fn write_word(&self, address: u64, word: u64) -> io::Result<()> {
+        self.request(libc::PTRACE_POKETEXT, address as usize, word as usize)
+    }
+
     /// Copies x87, SSE, AVX and all other extended state out of the stopped child.
     ///
     /// # Errors

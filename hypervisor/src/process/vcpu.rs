@@ -4,9 +4,10 @@ use super::child::FAULT_SIGNALS;
 use super::fault::{Meaning, Signal, VSYSCALL, vsyscall_fault};
 use super::port::{self, INSTRUCTION_MAX, PortAccess};
 use super::spawn::Ready;
+use super::state;
 use super::tracee::{self, Stop};
 use crate::exit::{Exit, Fault, Width};
-use crate::{Error, GuestRam, Registers, Vcpu};
+use crate::{Error, GuestRam, Registers, Vcpu, VcpuState};
 use denali_abi::frame::RFLAGS_VISIBLE;
 use denali_abi::layout::PAGE_SIZE;
 use denali_arch::space::{Access, page_up};
@@ -332,6 +333,30 @@ impl Vcpu for ProcessVcpu {
             self.changed = true;
             self.pending_trap = false;
         }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<VcpuState, Error> {
+        const WHAT: &str = "save the guest's registers";
+        if self.pending_in.is_some() {
+            return Err(Error::Misuse("a guest that waits for the data of an IN was saved"));
+        }
+        let registers = self.fetch().map_err(Error::host(WHAT))?;
+        let [fs_base, gs_base] = [registers.fs_base, registers.gs_base];
+        let registers = load(registers);
+        self.child.tracee.save_extended(&mut self.extended).map_err(Error::host(WHAT))?;
+        let (components, extended) = state::saved(&self.extended, self.child.clean());
+        let trap = self.pending_trap;
+        Ok(VcpuState { registers, fs_base, gs_base, trap, components, extended })
+    }
+
+    fn restore(&mut self, state: &VcpuState) -> Result<(), Error> {
+        let mut registers = *self.fetch().map_err(Error::host("read the guest's registers"))?;
+        state::restore(&mut self.child, &self.ram, &mut registers, state)?;
+        store(&mut registers, &state.registers);
+        self.registers = Some(registers);
+        self.changed = true;
+        self.pending_trap = state.trap;
         Ok(())
     }
 }
