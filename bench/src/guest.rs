@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use denali_abi::status::HOST_LACKS;
 use denali_config::Document;
 use denali_images::BUILT_IN;
-use denali_launcher::spec::OutputSpec;
 use denali_launcher::{Launch, SealedImage, Settings, Streams};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
@@ -128,13 +127,8 @@ impl Guest {
             document.publish("127.0.0.1:0:80")?;
         }
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
-        let settings = Settings {
-            built_in: &built_in,
-            image,
-            broker: Path::new(denali_images::BROKER_PATH),
-            output: OutputSpec::Human,
-            report: None,
-        };
+        let broker = Path::new(denali_images::BROKER_PATH);
+        let settings = Settings { image, ..Settings::new(&built_in, broker) };
         Ok(Launch::prepare(&document, &settings)?)
     }
 

@@ -18,14 +18,12 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let launch = Launch::prepare(
         &document,
         &Settings {
-            built_in: &built_in(),
-            image: None,
-            broker: Path::new(denali_images::BROKER_PATH),
             output: match format {
                 Format::Human => OutputSpec::Human,
                 Format::Json => OutputSpec::Json,
             },
             report: arguments.report.as_deref(),
+            ..Settings::new(&built_in(), Path::new(denali_images::BROKER_PATH))
         },
     )?;
     for notice in launch.notices() {

@@ -150,6 +150,12 @@ impl Document {
             .map_err(|error| ConfigError::new(&self.source, "", error.to_string()))
     }
 
+    /// An error that says why the value of `field`, which is possible by itself, cannot be.
+    #[must_use]
+    pub fn refuse(&self, field: &str, message: &str) -> ConfigError {
+        self.located(&FieldError::new(field, message))
+    }
+
     fn located(&self, error: &FieldError) -> ConfigError {
         ConfigError::new(self.origin(&error.field), &error.field, error.message.as_str())
     }

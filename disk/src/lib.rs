@@ -34,7 +34,7 @@ mod tests;
 
 pub use disk::Disk;
 pub use error::{OpenError, SetupError};
-pub use open::{Access, open};
+pub use open::{Access, lock, open};
 pub use options::{DiskOptions, Issuer, Method};
 
 /// What a disk calls once it is set up: the number, whether io_uring (true) or plain calls (false) need

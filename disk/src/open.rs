@@ -3,7 +3,7 @@
 use crate::error::OpenError;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
@@ -48,11 +48,19 @@ pub fn open(path: &Path, access: Access) -> Result<OwnedFd, OpenError> {
     if size == 0 || !size.is_multiple_of(512) {
         return Err(OpenError::Size(size));
     }
-    lock(&file, access.read_only)?;
+    lock_as(file.as_fd(), access.read_only)?;
     Ok(file.into())
 }
 
-fn lock(file: &File, read_only: bool) -> Result<(), OpenError> {
+/// Locks an open file for one user, as [`open`] does for a disk that is written.
+///
+/// # Errors
+/// When it is in use or cannot be locked.
+pub fn lock(file: BorrowedFd<'_>) -> Result<(), OpenError> {
+    lock_as(file, false)
+}
+
+fn lock_as(file: BorrowedFd<'_>, read_only: bool) -> Result<(), OpenError> {
     let (kind, advice) = if read_only {
         (libc::LOCK_SH, "")
     } else {

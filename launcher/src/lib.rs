@@ -1,29 +1,39 @@
 //! Turns a configuration into a machine whose every resource is open, and becomes its monitor.
 //!
 //! The monitor opens nothing itself. [`Launch::prepare`] checks the configuration and opens what the
-//! guest needs: its image as a sealed copy in memory, `/dev/kvm`, listening sockets, the report
-//! file. [`Launch::take_over`] then makes the calling program a place to run the monitor in, so that no
-//! parent remains and no second program has to be loaded; [`Launch::spawn`] starts the monitor's own
-//! program as a child instead. Either way the monitor has the standard streams and the descriptors
-//! named in its [`spec::MachineSpec`], and nothing else: no environment, no other descriptor.
+//! guest needs: its image as a sealed copy in memory or from an [`ImageStore`], `/dev/kvm`, listening
+//! sockets, its swap region and the key to it, the report file. [`Launch::take_over`] then makes the
+//! calling program a place to run the monitor in, so that no parent remains and no second program has to
+//! be loaded; [`Launch::spawn`] starts the monitor's own program as a child instead. Either way the
+//! monitor has the standard streams and the descriptors named in its [`spec::MachineSpec`], and nothing
+//! else: no environment, no other descriptor.
 
 mod broker;
+mod control;
 mod devices;
 mod error;
+mod folder;
+mod hash;
 mod hypervisor;
 mod image;
 mod inherit;
 mod listen;
+mod opened;
 mod prepare;
 mod programs;
 mod sealed;
 mod spawn;
 pub mod spec;
+mod store;
+mod swap;
 mod take_over;
 
 pub use error::LaunchError;
+pub use hash::ImageHash;
 pub use hypervisor::{KvmProblem, open_kvm};
 pub use image::{IMAGE_SIZE_MAX, SealedImage, read as read_image};
-pub use prepare::{Launch, Published, Settings};
+pub use prepare::{Launch, Published, Resume, Settings};
 pub use programs::find_monitor;
 pub use spawn::Streams;
+pub use store::ImageStore;
+pub use swap::{Region, RegionError, SwapSpace, host_key};

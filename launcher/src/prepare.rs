@@ -1,31 +1,74 @@
 //! Opens everything a guest needs and writes it down for the monitor.
 
 use crate::error::LaunchError;
-use crate::hypervisor::{Chosen, choose};
 use crate::image::SealedImage;
-use crate::spec::{ControlSpec, HypervisorSpec, ImageSpec, MachineSpec, OutputSpec};
-use crate::{devices, image, sealed};
+use crate::opened::Opened;
+use crate::spec::{
+    CommitSpec, ControlSpec, HypervisorSpec, ImageSpec, MachineSpec, OutputSpec, ResumeSpec,
+    SwapSpec,
+};
+use crate::store::ImageStore;
+use crate::swap::{self, SwapSpace};
+use crate::{devices, hash, sealed};
 use denali_config::{Document, Guest, Protocol};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use denali_swap::Commit;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::OnceLock;
+
+/// Where the host says which run of its kernel this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the launcher is told beside the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings<'a> {
     /// Built-in images: names and ELF files.
     pub built_in: &'a [(&'a str, &'a [u8])],
-    /// The configuration's image, if it is in memory already; else it is copied for this guest alone.
+    /// The guest's image, if it is open already; else it is copied for this guest alone.
     pub image: Option<&'a SealedImage>,
+    /// Where images are kept, so that the guest's is not copied for it alone.
+    pub images: Option<&'a ImageStore>,
     /// Where `denali-broker` was built; one that lies beside the running program is taken first.
     pub broker: &'a Path,
     /// How output is written.
     pub output: OutputSpec,
     /// File that receives the crash report; emptied at start, made if missing.
     pub report: Option<&'a Path>,
+    /// Where the guest's memory goes; else, where the configuration has swapping, a region is made that is
+    /// gone when the guest ends.
+    pub space: Option<&'a SwapSpace>,
+    /// A connected, non-blocking SOCK_SEQPACKET socket for the monitor: its keeper is at the other end.
+    pub channel: Option<BorrowedFd<'a>>,
+    /// What the guest continues from; else it starts at its image's entry.
+    pub resume: Option<Resume>,
+}
+
+impl<'a> Settings<'a> {
+    /// Nothing but what every guest needs: built-in images, and where the broker was built.
+    #[must_use]
+    pub fn new(built_in: &'a [(&'a str, &'a [u8])], broker: &'a Path) -> Self {
+        Self {
+            built_in,
+            image: None,
+            images: None,
+            broker,
+            output: OutputSpec::Human,
+            report: None,
+            space: None,
+            channel: None,
+            resume: None,
+        }
+    }
+}
+
+/// What a guest continues from.
+#[derive(Clone, Copy, Debug)]
+pub enum Resume {
+    /// The state in its swap region, which is in [`Settings::space`]: the commit that whoever parked it
+    /// remembers, or its successor; `None` = the newest.
+    Parked(Option<Commit>),
 }
 
 /// A published port that is open.
@@ -54,24 +97,30 @@ impl Launch {
     /// Checks the configuration and opens everything it asks for.
     pub fn prepare(document: &Document, settings: &Settings<'_>) -> Result<Self, LaunchError> {
         let guest = document.guest()?;
-        let origin = document.origin("image");
-        let (image, image_name) = match settings.image {
-            Some(sealed) => sealed.share()?,
-            None => image::seal(&guest.image, origin, settings.built_in)?,
+        let own;
+        let image = match settings.image {
+            Some(image) => image,
+            None => {
+                own = image(&guest, document, settings)?;
+                &own
+            }
         };
         let mut opened = Opened::default();
-        let image = ImageSpec { file: opened.keep(image), name: image_name };
+        let file = opened.keep(image.share()?);
         let hypervisor = opened.hypervisor(&guest, document)?;
         let devices = devices::open(&guest, document, settings.broker, &mut opened)?;
-        let report = match settings.report {
-            Some(path) => Some(opened.report(path)?),
-            None => None,
-        };
+        let report = settings.report.map(|path| opened.report(path)).transpose()?;
+        let kvm = hypervisor != HypervisorSpec::Process;
+        let swap = swap::open(document, &guest, image, settings.space, &mut opened, kvm)?;
+        let resume = resume(settings, swap.as_ref())?;
+        let control = opened.control(&guest, document, settings)?;
+        let is_saved = swap.is_some() || resume.is_some() || control != ControlSpec::default();
+        let hash = if is_saved { image.hash()?.to_string() } else { String::new() };
         let spec = MachineSpec {
             name: guest.name,
             hypervisor,
             memory_size: guest.memory_size,
-            image,
+            image: ImageSpec { file, name: image.name().into(), hash },
             arguments: guest.arguments,
             net: devices.net,
             block: devices.block,
@@ -80,10 +129,10 @@ impl Launch {
             cpu: guest.cpu.into(),
             output: settings.output,
             report,
-            swap: None,
-            control: ControlSpec::default(),
-            resume: None,
-            boot_id: String::new(),
+            swap,
+            control,
+            resume,
+            boot_id: boot_id().into(),
         };
         Ok(Self {
             descriptors: opened.descriptors,
@@ -129,57 +178,45 @@ impl Launch {
     }
 }
 
-/// What has been opened so far.
-#[derive(Default)]
-pub(crate) struct Opened {
-    descriptors: Vec<OwnedFd>,
-    published: Vec<Published>,
-    notices: Vec<String>,
+/// The image of a guest that comes without one that is open.
+fn image(
+    guest: &Guest,
+    document: &Document,
+    settings: &Settings<'_>,
+) -> Result<SealedImage, LaunchError> {
+    let (origin, built_in) = (document.origin("image"), settings.built_in);
+    match settings.images {
+        Some(store) => SealedImage::stored(&guest.image, origin, built_in, store),
+        None => SealedImage::new(&guest.image, origin, built_in),
+    }
 }
 
-impl Opened {
-    /// Keeps the descriptor open and returns its number.
-    pub(crate) fn keep(&mut self, descriptor: OwnedFd) -> RawFd {
-        let number = descriptor.as_raw_fd();
-        self.descriptors.push(descriptor);
-        number
-    }
-
-    fn hypervisor(
-        &mut self,
-        guest: &Guest,
-        document: &Document,
-    ) -> Result<HypervisorSpec, LaunchError> {
-        match choose(guest.hypervisor, document.origin("hypervisor"))? {
-            Chosen::Kvm(device) => Ok(HypervisorSpec::Kvm { device: self.keep(device) }),
-            Chosen::Process(reason) => {
-                if let Some(reason) = reason {
-                    self.notices.push(format!(
-                        "{reason}: the guest runs as a traced process, which is no virtual machine \
-                         boundary"
-                    ));
-                }
-                Ok(HypervisorSpec::Process)
-            }
+/// What the monitor is told of what the guest continues from.
+fn resume(
+    settings: &Settings<'_>,
+    swap: Option<&SwapSpec>,
+) -> Result<Option<ResumeSpec>, LaunchError> {
+    match settings.resume {
+        None => Ok(None),
+        Some(Resume::Parked(_)) if !swap.is_some_and(|swap| swap.lasting) => {
+            Err(LaunchError::Host(
+                "a guest that was parked continues from its swap region, and none is open".into(),
+            ))
+        }
+        Some(Resume::Parked(commit)) => {
+            let commit = commit
+                .map(|Commit { sequence, root }| CommitSpec { sequence, root: hash::hex(&root) });
+            Ok(Some(ResumeSpec::Parked { commit }))
         }
     }
+}
 
-    /// Remembers a published port that is open.
-    pub(crate) fn published(&mut self, port: Published) {
-        self.published.push(port);
-    }
-
-    fn report(&mut self, path: &Path) -> Result<RawFd, LaunchError> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        match open(path, flags | OFlag::O_NONBLOCK, Mode::from_bits_retain(0o644)) {
-            Ok(file) => Ok(self.keep(file)),
-            Err(error) => Err(LaunchError::Host(format!(
-                "--report {}: cannot be written: {}; choose another file",
-                path.display(),
-                error.desc()
-            ))),
-        }
-    }
+/// Which run of the host's kernel this is; read once in a process.
+fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        std::fs::read_to_string(BOOT_ID).map(|text| text.trim_end().to_owned()).unwrap_or_default()
+    })
 }
 
 /// The machine's description as a sealed file.

@@ -2,12 +2,12 @@
 
 use denali_config::Document;
 use denali_launcher::spec::{HypervisorSpec, MachineSpec, NetBackendSpec, OutputSpec};
-use denali_launcher::{Launch, SealedImage, Settings, Streams};
+use denali_launcher::{ImageHash, Launch, SealedImage, Settings, Streams};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -33,12 +33,11 @@ fn prepare(report: &Path) -> Launch {
     let text = br#"{"image": "tiny", "hypervisor": "process", "args": "a b",
         "net": [{"backend": {"user": {"publish": ["0:80", "[::1]:0:81"]}}}]}"#;
     let document = Document::parse(text, "vm.json", PathBuf::new()).unwrap();
+    let built_in: &[(&str, &[u8])] = &[("tiny", b"the image")];
     let settings = Settings {
-        built_in: &[("tiny", b"the image")],
-        image: None,
-        broker: Path::new("broker"),
         output: OutputSpec::Json,
         report: Some(report),
+        ..Settings::new(built_in, Path::new("broker"))
     };
     Launch::prepare(&document, &settings).unwrap()
 }
@@ -169,13 +168,7 @@ fn guests_of_one_sealed_image_share_its_file() {
     let sealed = SealedImage::new(&guest.image, document.origin("image"), built_in).unwrap();
     let launch = || {
         let image = Some(&sealed);
-        let settings = Settings {
-            built_in: &[],
-            image,
-            broker: Path::new("broker"),
-            output: OutputSpec::Human,
-            report: None,
-        };
+        let settings = Settings { image, ..Settings::new(&[], Path::new("broker")) };
         Launch::prepare(&document, &settings).unwrap()
     };
     let (one, other) = (launch(), launch());
@@ -186,4 +179,35 @@ fn guests_of_one_sealed_image_share_its_file() {
     assert_eq!(inode(&one), inode(&other));
     assert_ne!(one.spec().image.file, other.spec().image.file);
     assert_eq!(one.spec().image.name, "tiny");
+}
+
+#[test]
+fn a_guest_with_a_control_socket_can_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = br#"{"image": "tiny", "hypervisor": "process", "control": "tiny.sock"}"#;
+    let document = Document::parse(text, "vm.json", folder.path().into()).unwrap();
+    let built_in: &[(&str, &[u8])] = &[("tiny", b"the image")];
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let settings =
+        Settings { channel: Some(theirs.as_fd()), ..Settings::new(built_in, Path::new("broker")) };
+    let launch = Launch::prepare(&document, &settings).unwrap();
+    drop(theirs);
+    let control = &launch.spec().control;
+    assert!(control.listener.is_some() && control.channel.is_some(), "{control:?}");
+    let path = folder.path().join("tiny.sock");
+    let configuration = control.configuration.as_ref().unwrap();
+    assert!(
+        configuration.contains(&format!("{:?}", path.display().to_string())),
+        "{configuration}"
+    );
+    assert_eq!(launch.spec().image.hash, ImageHash::of(b"the image").to_string());
+    let inode = fs::metadata(&path).unwrap();
+    assert_eq!(inode.permissions().mode() & 0o777, 0o600);
+    drop((launch, ours));
+
+    let plain = prepare(&folder.path().join("report.json"));
+    assert_eq!(
+        (plain.spec().image.hash.as_str(), &plain.spec().control.configuration),
+        ("", &None)
+    );
 }

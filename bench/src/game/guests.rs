@@ -8,7 +8,6 @@ use crate::running::Running;
 use anyhow::{Context, Result, bail};
 use denali_config::Document;
 use denali_images::{BUILT_IN, PROBE_PATH};
-use denali_launcher::spec::OutputSpec;
 use denali_launcher::{Launch, SealedImage, Settings};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, PipeReader, PipeWriter, Read};
@@ -81,13 +80,8 @@ impl Guests {
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
         let image = document.guest()?.image;
         let image = SealedImage::new(&image, document.origin("image"), &built_in)?;
-        let settings = Settings {
-            built_in: &built_in,
-            image: Some(&image),
-            broker: Path::new(denali_images::BROKER_PATH),
-            output: OutputSpec::Human,
-            report: None,
-        };
+        let broker = Path::new(denali_images::BROKER_PATH);
+        let settings = Settings { image: Some(&image), ..Settings::new(&built_in, broker) };
         let (mut console, writer) = io::pipe().context("cannot make a pipe")?;
         let (mut running, mut addresses) = (Vec::new(), Vec::new());
         for _ in 0..count {

@@ -8,7 +8,6 @@ use crate::running::Running;
 use anyhow::{Context, Result, bail};
 use denali_config::Document;
 use denali_images::{BUILT_IN, PROBE_PATH};
-use denali_launcher::spec::OutputSpec;
 use denali_launcher::{Launch, SealedImage, Settings};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -163,13 +162,8 @@ impl<'a> Guests<'a> {
 
     fn start_one(&mut self) -> Result<()> {
         let built_in: Vec<_> = BUILT_IN.iter().map(|image| (image.name, image.bytes)).collect();
-        let settings = Settings {
-            built_in: &built_in,
-            image: Some(&self.image),
-            broker: Path::new(denali_images::BROKER_PATH),
-            output: OutputSpec::Human,
-            report: None,
-        };
+        let broker = Path::new(denali_images::BROKER_PATH);
+        let settings = Settings { image: Some(&self.image), ..Settings::new(&built_in, broker) };
         let launch = Launch::prepare(&self.kind.document(self.backend)?, &settings)?;
         self.addresses.extend(launch.published().iter().map(|port| port.host));
         let console = self.console.1.try_clone().context("cannot copy a descriptor")?;

@@ -3,7 +3,7 @@
 use super::Place;
 use super::channels::Channels;
 use crate::error::LaunchError;
-use crate::prepare::Opened;
+use crate::opened::Opened;
 use crate::spec::{BlockBackendSpec, BlockSpec, IoSpec};
 use denali_config::{Block, BlockBackend, FileIo};
 use denali_disk::Access;

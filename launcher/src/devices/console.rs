@@ -2,7 +2,7 @@
 
 use super::Place;
 use crate::error::LaunchError;
-use crate::prepare::Opened;
+use crate::opened::Opened;
 use crate::spec::{ConsoleBackendSpec, ConsoleSpec};
 use denali_config::{Console, ConsoleBackend};
 use nix::fcntl::{OFlag, open as open_file};

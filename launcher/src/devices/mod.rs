@@ -6,7 +6,7 @@ mod console;
 mod net;
 
 use crate::error::LaunchError;
-use crate::prepare::Opened;
+use crate::opened::Opened;
 use crate::spec::{BlockSpec, ConsoleSpec, EntropySpec, NetSpec};
 use channels::Channels;
 use denali_config::{Document, Guest};

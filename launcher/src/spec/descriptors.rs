@@ -19,7 +19,7 @@ impl MachineSpec {
             name: _,
             hypervisor,
             memory_size: _,
-            image: ImageSpec { file, name: _ },
+            image: ImageSpec { file, name: _, hash: _ },
             arguments: _,
             net,
             block,
@@ -99,6 +99,7 @@ fn of_swap(swap: &mut SwapSpec, visit: &mut Visit<'_>) {
         guest_id: _,
         key,
         wrapped: _,
+        lasting: _,
         encrypt: _,
         prefetch: _,
         after_ns: _,
@@ -153,12 +154,12 @@ mod tests {
             {"name": "c", "backend": {"socket": {"listener": number()}}},
         ]);
         let swap = json!({"files": [number(), number()], "direct": true, "unit": 65536,
-            "capacity": 9, "state_max": 9, "guest_id": "00", "key": number(), "wrapped": "00",
+            "capacity": 9, "state_max": 9, "guest_id": "00", "key": number(), "wrapped": "00", "lasting": true,
             "encrypt": true, "prefetch": true, "after_ns": 5, "resident_limit": 64,
             "park": {"after_ns": 6, "horizon_ns": 1}, "userfault": number()});
         let machine = json!({
             "name": "m", "hypervisor": {"kvm": {"device": number()}}, "memory_size": 65536,
-            "image": {"file": number(), "name": "i"}, "arguments": "", "net": net, "block": block,
+            "image": {"file": number(), "name": "i", "hash": ""}, "arguments": "", "net": net, "block": block,
             "console": console, "entropy": [{"name": "e", "limit": limit}],
             "cpu": {"window_ns": 1, "count": 0, "sleep": true, "spin_ns": 0, "deep_after_ns": 5,
                 "niceness": 0, "quantum_ns": 9},

@@ -80,6 +80,8 @@ pub struct ImageSpec {
     pub file: RawFd,
     /// What the user called it, for messages.
     pub name: String,
+    /// Its SHA-256 as 64 hexadecimal digits, for what is saved of the guest; empty where nothing ever is.
+    pub hash: String,
 }
 
 /// How output is written.

@@ -26,6 +26,8 @@ pub struct SwapSpec {
     pub key: RawFd,
     /// The guest's key under the host's, to be kept in the superblock: hexadecimal digits.
     pub wrapped: Option<String>,
+    /// Whether the region outlives the monitor: only then the guest can be parked.
+    pub lasting: bool,
     /// Whether what leaves memory is encrypted.
     pub encrypt: bool,
     /// Whether the pages that were needed last time are read ahead at a wake.
