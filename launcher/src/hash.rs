@@ -1,5 +1,6 @@
 //! SHA-256 of images: what tells them apart, wherever they come from.
 
+use denali_swap::hex;
 use ring::digest::{Context, SHA256, digest};
 use std::fmt;
 use std::fs::File;
@@ -9,11 +10,6 @@ use std::str::FromStr;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// The SHA-256 of an image, shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,7 +48,7 @@ impl ImageHash {
 
 impl fmt::Display for ImageHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -60,15 +56,8 @@ impl FromStr for ImageHash {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "the hash of an image is 64 hexadecimal digits".to_owned();
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let mut hash = [0; 32];
-        for (byte, index) in hash.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[index..index + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(hash))
+        let hash = hex::decode(text).map(Self);
+        hash.ok_or_else(|| "the hash of an image is 64 hexadecimal digits".into())
     }
 }
 

@@ -9,9 +9,9 @@ use crate::spec::{
 };
 use crate::store::ImageStore;
 use crate::swap::{self, SwapSpace};
-use crate::{devices, hash, sealed};
+use crate::{devices, sealed};
 use denali_config::{Document, Guest, Protocol};
-use denali_swap::Commit;
+use denali_swap::{Commit, hex};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -205,7 +205,7 @@ fn resume(
         }
         Some(Resume::Parked(commit)) => {
             let commit = commit
-                .map(|Commit { sequence, root }| CommitSpec { sequence, root: hash::hex(&root) });
+                .map(|Commit { sequence, root }| CommitSpec { sequence, root: hex::encode(&root) });
             Ok(Some(ResumeSpec::Parked { commit }))
         }
     }

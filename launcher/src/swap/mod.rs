@@ -12,13 +12,12 @@ pub use region::{Region, RegionError};
 
 use crate::devices::Place;
 use crate::error::{LaunchError, host};
-use crate::hash::hex;
 use crate::image::SealedImage;
 use crate::opened::Opened;
 use crate::spec::{ParkSpec, STATE_MAX, SwapSpec};
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
 use denali_config::{Document, Guest, MemorySize, Park, Swap};
-use denali_swap::{GuestId, Key, KeyError, Options, WrappedKey};
+use denali_swap::{GuestId, Key, KeyError, Options, WrappedKey, hex};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::os::fd::{AsFd, OwnedFd};
@@ -148,7 +147,7 @@ pub(crate) fn open(
         state_max: used.options.state_max,
         guest_id: used.id.to_string(),
         key: opened.keep(through_pipe(&used.key)?),
-        wrapped: used.wrapped.map(|key| hex(key.as_bytes())),
+        wrapped: used.wrapped.map(|key| hex::encode(key.as_bytes())),
         lasting: space.is_some(),
         encrypt: used.options.encrypt,
         prefetch: swap.prefetch,

@@ -50,7 +50,7 @@ fn a_guest_of_its_own_leaves_no_region_behind() {
     assert_eq!(key.len(), 32, "the key, and the end");
     assert_ne!(key, [0; 32]);
     let json = serde_json::to_string(launch.spec()).unwrap();
-    assert!(!json.contains(&hex(&key)), "the key is in no description");
+    assert!(!json.contains(&hex::encode(&key)), "the key is in no description");
     assert_eq!(launch.spec().image.hash, image().hash().unwrap().to_string());
     assert!(launch.spec().boot_id.len() == 36 || launch.spec().boot_id.is_empty());
     assert_eq!(launch.spec().resume, None);
