@@ -1,0 +1,8 @@
+//! Tests with real userfaultfds, real memory, and threads that touch it.
+
+mod completing;
+mod failing;
+mod paging;
+mod sandbox;
+mod serving;
+pub(crate) mod support;

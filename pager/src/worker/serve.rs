@@ -1,0 +1,172 @@
+//! Serving faults: from where a page is, with what else comes along at no price.
+
+use super::{CLUSTER, Worker};
+use crate::backing::Backing;
+use crate::failure::Failure;
+use crate::originals;
+use crate::pages::runs;
+use denali_swap::{PAGE, PageNumber};
+
+impl<S: Backing> Worker<S> {
+    /// Brings the pages that somebody waits for, each of whom goes on as soon as it is there.
+    pub(super) fn serve(&mut self, faults: &[PageNumber]) -> Result<(), Failure> {
+        let mut wanted = Vec::with_capacity(faults.len());
+        for page in faults {
+            if wanted.contains(page) {
+                continue;
+            }
+            self.working_set.add(self.memory.index(*page), *page);
+            if !self.serve_at_hand(*page)? {
+                wanted.push(*page);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.counters.faults += wanted.len() as u64;
+        let ahead = self.ahead_of(&wanted);
+        let coming = wanted.len() + ahead.len();
+        self.make_room(coming)?;
+        self.bring(&wanted, &ahead)?;
+        self.tidy(coming)
+    }
+
+    /// Serves a page that needs no reading; false if it does.
+    fn serve_at_hand(&mut self, page: PageNumber) -> Result<bool, Failure> {
+        if self.serve_staged(page)? {
+            return Ok(true);
+        }
+        let Some(bytes) = self.prefetched.take(page) else { return Ok(false) };
+        self.memory.fill(page, bytes)?;
+        self.counters.faults += 1;
+        self.arrived(page);
+        if self.prefetched.is_empty() {
+            self.prefetched.clear();
+        }
+        Ok(true)
+    }
+
+    /// Which pages to bring with those that somebody waits for: what follows, where pages are touched in
+    /// ascending order, else what one read brings from the store. In ascending order.
+    fn ahead_of(&mut self, wanted: &[PageNumber]) -> Vec<PageNumber> {
+        let mut most = CLUSTER.saturating_sub(wanted.len());
+        if let Some(paging) = &self.paging {
+            most = most.min(paging.most_ahead());
+        }
+        let windows = wanted.iter().map(|page| (*page, self.streams.fault(*page, most)));
+        let Some((page, window)) = windows.max_by_key(|(_, window)| *window) else {
+            return Vec::new();
+        };
+        let mut ahead = if window > 0 {
+            (1..=window as u32).filter_map(|n| page.0.checked_add(n)).map(PageNumber).collect()
+        } else {
+            let most = most.min(self.policy.read_ahead);
+            if most == 0 || !self.store.contains(page) {
+                return Vec::new();
+            }
+            let mut cluster = self.store.cluster(page, most + 1);
+            cluster.truncate(most + 1);
+            cluster
+        };
+        ahead.retain(|page| self.is_out(*page) && !wanted.contains(page));
+        ahead.sort_unstable();
+        ahead.dedup();
+        ahead
+    }
+
+    /// Whether a page is out, as far as is known, and the pager's concern, and not kept for a fault of its own.
+    pub(super) fn is_out(&self, page: PageNumber) -> bool {
+        self.memory.areas.contains(page)
+            && !self.present.contains(self.memory.index(page))
+            && !self.prefetched.contains(page)
+    }
+
+    fn bring(&mut self, wanted: &[PageNumber], ahead: &[PageNumber]) -> Result<(), Failure> {
+        let held = |page: &PageNumber| self.store.contains(*page);
+        let (wanted_held, wanted_other): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(held);
+        let (ahead_held, ahead_other): (Vec<_>, Vec<_>) = ahead.iter().copied().partition(held);
+        for page in wanted_other {
+            self.bring_original(page)?;
+        }
+        self.counters.from_store += wanted_held.len() as u64;
+        self.counters.read_ahead += ahead.len() as u64;
+        self.bring_held(&wanted_held, &ahead_held)?;
+        self.bring_others(&ahead_other)
+    }
+
+    /// Brings pages from the store in one read: those that somebody waits for first, then the others,
+    /// which are in ascending order.
+    pub(super) fn bring_held(
+        &mut self,
+        wanted: &[PageNumber],
+        others: &[PageNumber],
+    ) -> Result<(), Failure> {
+        let mut order = [wanted, others].concat();
+        if order.is_empty() {
+            return Ok(());
+        }
+        order.sort_unstable();
+        if self.fetch(&order).is_err() {
+            // A page that nobody waits for keeps nobody from going on; and the page at fault is named.
+            return self.bring_singly(if wanted.is_empty() { others } else { wanted });
+        }
+        for page in wanted {
+            self.fill_from_buffer(&order, &[*page])?;
+        }
+        for run in runs(others) {
+            self.fill_from_buffer(&order, &others[run])?;
+        }
+        Ok(())
+    }
+
+    /// Fills consecutive pages from the buffer, which holds those of `order`.
+    fn fill_from_buffer(
+        &mut self,
+        order: &[PageNumber],
+        run: &[PageNumber],
+    ) -> Result<(), Failure> {
+        let at = order.partition_point(|page| *page < run[0]) * PAGE;
+        self.memory.fill(run[0], &self.buffer.bytes()[at..at + run.len() * PAGE])?;
+        for page in run {
+            self.arrived(*page);
+        }
+        Ok(())
+    }
+
+    fn bring_singly(&mut self, pages: &[PageNumber]) -> Result<(), Failure> {
+        for page in pages {
+            let what = "it cannot be read from the swap region";
+            self.fetch(&[*page]).map_err(Failure::of(*page, what))?;
+            self.fill_from_buffer(&[*page], &[*page])?;
+        }
+        Ok(())
+    }
+
+    /// Brings a page that is not in the store.
+    pub(super) fn bring_original(&mut self, page: PageNumber) -> Result<(), Failure> {
+        let mut bytes = [0; PAGE];
+        let what = "its original cannot be read";
+        let found = originals::read(&mut *self.originals, page, &mut bytes);
+        if found.map_err(Failure::of(page, what))? {
+            self.memory.fill(page, &bytes)?;
+        } else {
+            self.memory.zero(page, 1)?;
+        }
+        self.arrived(page);
+        Ok(())
+    }
+
+    /// Brings pages in ascending order that are not in the store: zeroes in one go.
+    fn bring_others(&mut self, pages: &[PageNumber]) -> Result<(), Failure> {
+        for run in runs(pages) {
+            let run = &pages[run];
+            if self.originals.next(run[0]).is_none_or(|next| next > run[run.len() - 1]) {
+                self.memory.zero(run[0], run.len())?;
+                run.iter().for_each(|page| self.arrived(*page));
+            } else {
+                run.iter().try_for_each(|page| self.bring_original(*page))?;
+            }
+        }
+        Ok(())
+    }
+}
