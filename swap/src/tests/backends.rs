@@ -3,7 +3,7 @@
 use crate::{Options, region_size};
 use denali_devices::block::{BlockBackend, Failed, Geometry, Operation, RequestId, Wake};
 use denali_devices::virtio::HostSlice;
-use denali_disk::{Access, Disk, DiskOptions, open};
+use denali_disk::{Access, Disk, DiskOptions, OpenError, open};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::rc::Rc;
@@ -201,8 +201,14 @@ impl Medium for Files {
 
     fn backend(&self) -> Disk {
         let access = Access { read_only: false, direct: self.options.direct };
-        let path = |number: usize| self.folder.path().join(number.to_string());
-        let files = (0..self.count).map(|number| open(&path(number), access).unwrap());
+        let reopen = |number: usize| loop {
+            // The kernel may take its time to let go of the files of the last ring.
+            match open(&self.folder.path().join(number.to_string()), access) {
+                Err(OpenError::InUse(_)) => std::thread::yield_now(),
+                outcome => return outcome.unwrap(),
+            }
+        };
+        let files = (0..self.count).map(reopen);
         Disk::new(files.collect(), &self.options).unwrap()
     }
 

@@ -160,6 +160,13 @@ fn a_failed_write_takes_the_batch_and_nothing_else() {
     store.put(PageNumber(4), &content(4, 2)).unwrap();
     assert!(matches!(store.flush(), Err(StoreError::Write)));
     assert_eq!(get::<Memory>(&mut store, 4).unwrap(), content(4, 1));
+    for _ in 0..10 {
+        memory.faults().writes_failing.set(1);
+        (100..800).for_each(|page| drop(store.put(PageNumber(page), &content(page, 2))));
+        while store.flush().is_ok() {
+            store.put(PageNumber(100), &content(100, 2)).unwrap();
+        }
+    }
     put_all::<Memory>(&mut store, 0..900, 3);
     assert_eq!(get::<Memory>(&mut store, 899).unwrap(), content(899, 3));
 }

@@ -77,7 +77,8 @@ proptest! {
         luck in any::<u64>(),
         twice in any::<bool>(),
     ) {
-        let region = options(400);
+        // So few slots that they are used again soon.
+        let region = options(170);
         // How many operations the whole takes, then again with the power cut after some of them.
         let mut operations = u32::MAX;
         for rehearsal in [true, false] {
