@@ -34,10 +34,22 @@ pub struct Label {
     pub guest: GuestId,
     /// What it was made for.
     pub options: Options,
-    /// Sequence number of its newest commit; 0 if there is none.
-    pub sequence: u64,
+    /// Its newest commit; number 0 if there is none.
+    pub commit: Commit,
+    /// Root of the commit before.
+    pub parent: [u8; 32],
     /// The guest's key, wrapped by its host.
     pub wrapped_key: Option<WrappedKey>,
+}
+
+impl Label {
+    /// The commit that follows the one that is known; the first one, if none is. `None` if there is none.
+    #[must_use]
+    pub fn successor_of(&self, known: Option<Commit>) -> Option<Commit> {
+        let known = known.unwrap_or(Commit { sequence: 0, root: [0; 32] });
+        let follows = self.commit.sequence.checked_sub(1) == Some(known.sequence);
+        (follows && self.parent == known.root).then_some(self.commit)
+    }
 }
 
 /// Reads what a region says of itself.
@@ -58,7 +70,8 @@ pub fn peek<B: BlockBackend>(backend: B) -> Result<Label, StoreError> {
     Ok(Label {
         guest: newest.guest,
         options: newest.options,
-        sequence: newest.commit.sequence,
+        commit: newest.commit,
+        parent: newest.parent,
         wrapped_key: newest.wrapped,
     })
 }

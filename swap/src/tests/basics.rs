@@ -2,7 +2,7 @@
 
 use super::backends::{Files, Medium, Memory};
 use super::{GUEST, content, format, get, key, open, options, put_all};
-use crate::{Key, PAGE, PageNumber, Store, StoreError, WrappedKey, peek, region_size};
+use crate::{Commit, Key, PAGE, PageNumber, Store, StoreError, WrappedKey, peek, region_size};
 use denali_disk::{Disk, DiskOptions, Method};
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -117,14 +117,20 @@ fn a_region_tells_its_guest_and_wrapped_key_to_everyone() {
     store.commit(b"state", &[]).unwrap();
     drop(store);
     let label = peek(memory.attach()).unwrap();
-    assert_eq!((label.guest, label.options, label.sequence), (GUEST, options(10), 1));
+    assert_eq!((label.guest, label.options, label.commit.sequence), (GUEST, options(10), 1));
     let key = Key::unwrap(&label.wrapped_key.unwrap(), &host, label.guest).unwrap();
     let mut opened = Store::open(memory.attach(), label.guest, key, &label.options, None).unwrap();
     assert_eq!(get::<Memory>(&mut opened.store, 5).unwrap(), content(5, 1));
     opened.store.commit(b"next", &[]).unwrap();
     drop(opened);
+    let first = label.commit;
+    assert_eq!(label.successor_of(None), Some(first));
     let label = peek(memory.attach()).unwrap();
-    assert_eq!((label.sequence, label.wrapped_key), (2, Some(wrapped)));
+    assert_eq!((label.commit.sequence, label.wrapped_key), (2, Some(wrapped)));
+    assert_eq!(label.successor_of(Some(first)), Some(label.commit));
+    for other in [None, Some(label.commit), Some(Commit { root: [1; 32], ..first })] {
+        assert_eq!(label.successor_of(other), None);
+    }
     assert_eq!(WrappedKey::SIZE, 80);
     let empty = Memory::new(&options(10));
     assert!(matches!(peek(empty.attach()), Err(StoreError::NoRegion)));
