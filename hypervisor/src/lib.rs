@@ -19,7 +19,7 @@ pub mod process;
 pub use error::Error;
 pub use exit::PAGE_FAULT;
 pub use exit::{Exit, Fault, Width};
-pub use ram::{Backing, ExportedRegion, GuestRam, ImagePart};
+pub use ram::{Backing, ExportedRegion, GuestRam, ImageCopy, ImagePart, Original};
 pub use registers::{GPR_NAMES, Registers};
 pub use state::{ExtendedState, StateError, VcpuState};
 

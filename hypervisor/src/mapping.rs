@@ -126,7 +126,7 @@ pub(crate) unsafe fn read_file(
             0 => break,
             1.. => done += read as usize,
             _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            _ => return Err(Error::last("copy the image")),
+            _ => return Err(Error::last("copy a file into guest memory")),
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod ports;
 pub mod saving;
 pub mod state;
+pub mod swapping;
 pub mod traps;
 
 use crate::{Backing, Error, Exit, Fault, GuestRam, Registers, Vcpu, Vm, Width};
@@ -206,6 +207,9 @@ macro_rules! conformance_tests {
             saving::a_trap_that_is_due_survives,
             saving::a_guest_that_waits_for_data_is_not_saved,
             saving::a_state_for_another_processor_is_refused,
+            swapping::a_page_that_was_released_is_zeroes_and_can_be_filled,
+            swapping::what_the_guest_writes_to_a_released_page_stays,
+            swapping::a_guest_starts_as_its_snapshot_has_it,
             control::registers_can_be_replaced,
             control::a_second_cpu_is_refused,
             control::a_signal_ends_an_endless_loop,

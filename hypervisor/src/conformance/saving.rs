@@ -4,6 +4,7 @@ use super::control::{ignore, with_signals};
 use super::{Backend, DATA, Guest, PORT, TEXT, assemble, assert_same, entry, traps};
 use crate::{Error, Exit, GuestRam, Registers, StateError, VcpuState, Width};
 use denali_abi::layout::PAGE_SIZE;
+use std::ops::Range;
 use std::rc::Rc;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -16,6 +17,10 @@ const STATE_BYTES: usize = 0x1000;
 /// Where a guest that loops looks for the end.
 const DONE: u64 = DATA + 0x8000;
 
+/// Carry, sign and direction, and the one that is always set.
+const FLAGS: u64 = 0x483;
+/// Where FS and GS start: the latter where only a kernel would have it.
+const BASES: [u64; 2] = [DATA + 0x123, 0xffff_8000_1234_5000];
 /// The flag that tells that there is CPUID; one back end cannot set it.
 const ID: u64 = 1 << 21;
 
@@ -92,25 +97,35 @@ fn has_fsgsbase() -> bool {
     std::arch::x86_64::__cpuid_count(7, 0).ebx & 1 != 0
 }
 
-/// What [`load_state`] loads: different bytes everywhere, these flags and bases.
-fn registers_to_load(flags: u64, fs_base: u64, gs_base: u64) -> Vec<u8> {
+/// What [`load_state`] loads: different bytes everywhere, but for flags and bases.
+fn registers_to_load() -> Vec<u8> {
     let mut area: Vec<u8> = (0..STATE_BYTES).map(|n| (n ^ (n >> 8) ^ 0x5a) as u8).collect();
     area[..32].fill(0);
     area[..2].copy_from_slice(&0x027f_u16.to_le_bytes());
     area[4] = 0xff; // all x87 registers in use
     area[24..28].copy_from_slice(&0x3f80_u32.to_le_bytes()); // round down
-    for (at, value) in [(0xf00, flags), (0xf08, fs_base), (0xf10, gs_base)] {
+    for (at, value) in [(0xf00, FLAGS), (0xf08, BASES[0]), (0xf10, BASES[1])] {
         area[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
     area
+}
+
+/// What of it no later load replaces.
+fn what_is_last_loaded() -> Vec<Range<usize>> {
+    let vectors = match () {
+        () if is_x86_feature_detected!("avx512bw") => [0x600..0x640, 0xe00..0xe40],
+        () if is_x86_feature_detected!("avx") => [0x200..0x300, 0x300..0x400],
+        () => [32..160, 160..416],
+    };
+    let bases = has_fsgsbase().then_some(0xf08..0xf18);
+    vectors.into_iter().chain([0..8, 24..28, 0xf00..0xf01]).chain(bases).collect()
 }
 
 /// A guest in the middle of `code`, between loading and storing everything.
 fn full_guest(backend: &Backend, code: &[u8]) -> Guest {
     let code = [&load_state(), code, &store_state()].concat();
     let guest = Guest::new(backend, &code);
-    // Carry, sign and direction; a base that only a kernel would use.
-    let area = registers_to_load(0x483, DATA + 0x123, 0xffff_8000_1234_5000);
+    let area = registers_to_load();
     guest.ram.load(LOADED, &area).unwrap();
     guest
 }
@@ -196,6 +211,10 @@ pub fn everything_survives_after_every_exit(backend: &Backend) {
 /// Has a guest move to and fro between two back ends after each of its exits.
 pub fn between(one: &Backend, other: &Backend) {
     let undisturbed = to_the_end(guest_of_every_exit(one), |guest| guest);
+    let loaded = registers_to_load();
+    for range in what_is_last_loaded() {
+        assert_same_bytes(&undisturbed.0[range.clone()], &loaded[range]);
+    }
     let moved = to_the_end(guest_of_every_exit(one), |guest| {
         let there = revived(guest, other);
         revived(there, one)
