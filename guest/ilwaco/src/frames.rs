@@ -1,14 +1,25 @@
 //! The entries at which the monitor enters a guest for a fault or an upcall.
 //!
 //! The frame the monitor pushed holds the general registers; the vector registers still belong to
-//! the interrupted code, so they are saved around the handler with XSAVE, all that the processor
-//! has enabled. The handler finds them as a program does at its start.
+//! the interrupted code, so they are saved around the handler with XSAVE, up to those of AVX-512. The
+//! handler finds them as a program does at its start.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::arch::x86_64::CpuidResult;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use denali_abi::frame::{Frame, GPR_RSP, RESUME_DISTANCE};
+
+/// x87, SSE, AVX and the three parts of AVX-512: the state components of the contract. Others may be enabled without
+/// CPUID saying so, and have no room in the area.
+const COMPONENTS: u32 = 0b1110_0111;
+/// Those that are not part of every XSAVE area, which holds x87 and SSE.
+const EXTENDED: core::ops::Range<u32> = 2..8;
+/// Bytes of the smallest XSAVE area.
+const LEAST_BYTES: u32 = 576;
 
 /// Bytes of the XSAVE area; 0 = not known yet.
 static XSAVE_BYTES: AtomicU64 = AtomicU64::new(0);
+/// The components that are saved.
+static XSAVE_COMPONENTS: AtomicU32 = AtomicU32::new(0);
 
 /// What XRSTOR takes for registers as they are at the start: no component is there, so that each gets its initial
 /// state, and MXCSR, which is always there.
@@ -39,8 +50,18 @@ pub(crate) fn prepare() -> bool {
     if __cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    XSAVE_BYTES.store(u64::from(__cpuid_count(0xd, 0).ebx), Ordering::Relaxed);
+    let components = __cpuid_count(0xd, 0).eax & COMPONENTS;
+    let bytes = xsave_bytes(components, |component| __cpuid_count(0xd, component));
+    XSAVE_BYTES.store(u64::from(bytes), Ordering::Relaxed);
+    XSAVE_COMPONENTS.store(components, Ordering::Relaxed);
     true
+}
+
+/// Bytes of an XSAVE area for these components, of which `describe` tells the size in EAX and the offset in EBX.
+fn xsave_bytes(components: u32, describe: impl Fn(u32) -> CpuidResult) -> u32 {
+    let there = EXTENDED.filter(|component| components & 1 << component != 0);
+    let ends = there.map(|component| describe(component).eax + describe(component).ebx);
+    ends.fold(LEAST_BYTES, u32::max)
 }
 
 /// Makes the words at which `popfq; ret 128` looks agree with the frame, which a handler may have
@@ -97,15 +118,15 @@ mod entries {
             "mov ecx, 8",
             "lea rdi, [rsp + 512]",
             "rep stosq",
-            "mov eax, -1",
-            "mov edx, -1",
+            "mov eax, [rip + {components}]",
+            "xor edx, edx",
             "xsave64 [rsp]",
             "xrstor64 [rip + {initial}]",
             "mov r13, rsp",
             "mov rdi, rbx",
             "call r12",
-            "mov eax, -1",
-            "mov edx, -1",
+            "mov eax, [rip + {components}]",
+            "xor edx, edx",
             "xrstor64 [r13]",
             // The general registers from the frame, then back as the contract says.
             "mov rsp, rbx",
@@ -128,6 +149,7 @@ mod entries {
             "popfq",
             "ret 128",
             bytes = sym super::XSAVE_BYTES,
+            components = sym super::XSAVE_COMPONENTS,
             initial = sym super::INITIAL_STATE,
         )
     }
@@ -141,6 +163,23 @@ mod tests {
 
     std::thread_local! {
         static SEEN: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn the_area_reaches_to_the_end_of_the_last_component() {
+        let describe = |component| {
+            let (eax, ebx) = match component {
+                2 => (256, 576),
+                5 => (64, 1088),
+                6 => (512, 1152),
+                7 => (1024, 1664),
+                _ => panic!("component {component} is not saved"),
+            };
+            CpuidResult { eax, ebx, ecx: 0, edx: 0 }
+        };
+        assert_eq!(xsave_bytes(0b11, describe), 576);
+        assert_eq!(xsave_bytes(0b111, describe), 832);
+        assert_eq!(xsave_bytes(COMPONENTS, describe), 2688);
     }
 
     /// Does what a monitor does: pushes a frame below the red zone and continues at the entry; the
