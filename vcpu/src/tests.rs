@@ -3,7 +3,7 @@
 use super::*;
 use denali_abi::registers::{PENDING_STOP, PENDING_TIMER};
 use denali_arch::space::{Access, AddressSpace};
-use denali_hypervisor::{Backing, PAGE_FAULT, Registers};
+use denali_hypervisor::{Backing, PAGE_FAULT, Registers, VcpuState};
 use denali_interrupts::Batcher;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -51,6 +51,14 @@ impl Vcpu for ScriptedVcpu {
     fn set_registers(&mut self, registers: &Registers) -> Result<(), HypervisorError> {
         self.registers = *registers;
         Ok(())
+    }
+
+    fn save(&mut self) -> Result<VcpuState, HypervisorError> {
+        Ok(VcpuState { registers: self.registers, ..VcpuState::default() })
+    }
+
+    fn restore(&mut self, state: &VcpuState) -> Result<(), HypervisorError> {
+        self.set_registers(&state.registers)
     }
 }
 
