@@ -1,1 +1,3 @@
 //! Looks after guests that may be parked: starts them, holds what wakes them, and wakes them.
+
+mod wheel;

@@ -2,7 +2,8 @@
 
 use denali_abi::status;
 use denali_config::ConfigError;
-use std::fmt;
+use nix::errno::Errno;
+use std::{fmt, io};
 
 /// A guest that could not be started. Displayed as one line that names what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,55 @@ impl std::error::Error for LaunchError {}
 impl From<ConfigError> for LaunchError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+/// Why a guest that is kept could not be given to a monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WakeError {
+    /// What is wrong.
+    pub error: LaunchError,
+    /// Whether it passes: a moment later it may work.
+    pub passes: bool,
+}
+
+impl WakeError {
+    /// The error of a system call, naming what it was for.
+    pub(crate) fn host(what: &str, error: Errno) -> Self {
+        // A region is in use for a moment after its monitor has ended; the others are limits of the host.
+        let passes = matches!(
+            error,
+            Errno::EAGAIN
+                | Errno::EINTR
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOBUFS
+                | Errno::ENOMEM
+                | Errno::ETOOMANYREFS
+        );
+        Self { error: host(what, error), passes }
+    }
+
+    /// The same, of a failure that may say more than the system does.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(number) => Self::host(what, Errno::from_raw(number)),
+            None => LaunchError::Host(format!("{what}: {error}")).into(),
+        }
+    }
+}
+
+impl fmt::Display for WakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for WakeError {}
+
+impl From<LaunchError> for WakeError {
+    fn from(error: LaunchError) -> Self {
+        Self { error, passes: false }
     }
 }
 

@@ -11,7 +11,7 @@ use nix::sys::sendfile::sendfile;
 use nix::unistd::{Whence, lseek};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -109,6 +109,11 @@ impl SealedImage {
         let pages = read_only.map(|part| part.pages());
         let size = pages.map(|pages| pages.end - pages.start).sum();
         Ok(*self.read_only.get_or_init(|| size))
+    }
+
+    /// The descriptor of its file.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Another descriptor of the same file for one more guest.

@@ -1,14 +1,14 @@
 //! Starts the monitor's program as a child, with exactly its own descriptors.
 
-use crate::error::{LaunchError, host};
+use crate::error::{LaunchError, WakeError, host};
 use crate::inherit::{FIRST, Inheritance};
 use crate::prepare::{Launch, seal_spec};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// What the monitor is called in lists of processes.
@@ -30,23 +30,33 @@ impl Launch {
     /// descriptors have the numbers that follow the standard streams', whatever they are here.
     pub fn spawn(self, monitor: &Path, streams: Streams) -> Result<Child, LaunchError> {
         let (spec, mut descriptors) = self.into_parts(FIRST);
-        let number = FIRST + descriptors.len() as RawFd;
         descriptors.push(seal_spec(&spec)?);
-        let program = Program::new(monitor, number)?;
-        let mut inheritance = Inheritance::new(descriptors);
-        let mut command = Command::new(monitor);
-        command.stdin(streams.input).stdout(streams.output).stderr(streams.error);
-        let become_monitor = move || {
-            let result = inheritance.arrange().and_then(|()| program.execute());
-            // What the standard library tells of the failure goes through a descriptor of its own.
-            inheritance.restore();
-            result.map_err(Into::into)
-        };
-        // SAFETY: between fork and exec the closure makes system calls on descriptors and memory that it
-        // owns, and nothing else: no allocation, no lock.
-        unsafe { command.pre_exec(become_monitor) };
-        command.spawn().map_err(|error| unstartable(monitor, &error.to_string()))
+        start(&mut Command::new(monitor), descriptors, streams).map_err(|failed| failed.error)
     }
+}
+
+/// Starts a monitor with these descriptors, numbered behind its standard streams, and told that the last
+/// of them says what to do. `command` names its program.
+pub(crate) fn start(
+    command: &mut Command,
+    descriptors: Vec<OwnedFd>,
+    streams: Streams,
+) -> Result<Child, WakeError> {
+    let monitor = PathBuf::from(command.get_program());
+    let program = Program::new(&monitor, FIRST + descriptors.len() as RawFd - 1)?;
+    let mut inheritance = Inheritance::new(descriptors);
+    command.stdin(streams.input).stdout(streams.output).stderr(streams.error);
+    let become_monitor = move || {
+        let result = inheritance.arrange().and_then(|()| program.execute());
+        // What the standard library tells of the failure goes through a descriptor of its own.
+        inheritance.restore();
+        result.map_err(Into::into)
+    };
+    // SAFETY: between fork and exec the closure makes system calls on descriptors and memory that it
+    // owns, and nothing else: no allocation, no lock.
+    unsafe { command.pre_exec(become_monitor) };
+    let what = || format!("cannot start the monitor {}", monitor.display());
+    command.spawn().map_err(|error| WakeError::io(&what(), &error))
 }
 
 /// The monitor's program and its only argument.
@@ -75,8 +85,4 @@ impl Program {
             unsafe { libc::execve(self.path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
         Errno::result(result).map(drop)
     }
-}
-
-fn unstartable(monitor: &Path, why: &str) -> LaunchError {
-    LaunchError::Host(format!("cannot start the monitor {}: {why}", monitor.display()))
 }

@@ -1,5 +1,7 @@
 //! `denali-vmm`: runs the one guest described by the descriptor whose number is its only argument.
 //!
+//! That is a file with the machine, or a socket through which a keeper hands one over later.
+//!
 //! It has a C `main`: the standard library's start makes a dozen system calls (it reads
 //! `/proc/self/maps` for the guard of a stack that never grows) that every start of a guest would pay.
 #![no_main]
@@ -9,15 +11,18 @@ use denali_launcher::spec::MachineSpec;
 use denali_vmm::ClockStart;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::process::exit;
 
 /// Called by the C library's start code, once, before any other thread could exist.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) -> libc::c_int {
     let started = ClockStart::now();
-    let spec = match read_spec() {
-        Ok(spec) => spec,
+    let (spec, started) = match machine() {
+        Ok(Machine::Described(spec)) => (spec, started),
+        Ok(Machine::HandedOver(spec)) => (spec, ClockStart::now()),
+        Ok(Machine::None) => exit(0),
         Err(why) => {
             eprintln!("denali-vmm: {why}; it is started by `denali run`, not by hand");
             exit(i32::from(BAD_ARGUMENTS));
@@ -26,7 +31,32 @@ extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) 
     denali_vmm::run_to_end(spec, started)
 }
 
-fn read_spec() -> Result<MachineSpec, String> {
+/// What the monitor is to run.
+enum Machine {
+    /// The machine in a file.
+    Described(MachineSpec),
+    /// One that a keeper handed over, after a while.
+    HandedOver(MachineSpec),
+    /// None: the keeper has gone.
+    None,
+}
+
+fn machine() -> Result<Machine, String> {
+    let mut file = File::from(argument()?);
+    if is_socket(&file) {
+        let machine = denali_launcher::await_machine(file.into())?;
+        return Ok(machine.map_or(Machine::None, Machine::HandedOver));
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(|error| format!("cannot read the machine: {error}"))?;
+    let machine = serde_json::from_slice(&text);
+    machine
+        .map(Machine::Described)
+        .map_err(|error| format!("cannot understand the machine: {error}"))
+}
+
+/// The descriptor whose number is the argument.
+fn argument() -> Result<OwnedFd, String> {
     let mut arguments = std::env::args_os().skip(1);
     let number: RawFd = arguments
         .next()
@@ -38,8 +68,9 @@ fn read_spec() -> Result<MachineSpec, String> {
         return Err(format!("descriptor {number} is not open"));
     }
     // SAFETY: the launcher passed this open descriptor to this process for this one use.
-    let mut file = unsafe { File::from_raw_fd(number) };
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).map_err(|error| format!("cannot read the machine: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("cannot understand the machine: {error}"))
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn is_socket(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
 }

@@ -1,5 +1,6 @@
 //! Where a guest's memory goes when it leaves: a region on the swap disks, and the key to it.
 
+mod closed;
 mod host_key;
 mod region;
 mod stripe;
@@ -7,6 +8,7 @@ mod stripe;
 mod tests;
 mod userfault;
 
+pub(crate) use closed::ClosedSpace;
 pub use host_key::host_key;
 pub use region::{Region, RegionError};
 

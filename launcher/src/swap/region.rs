@@ -1,11 +1,12 @@
 //! A swap region of a guest: one file in each of the swap folders.
 
-use super::stripe::Stripe;
+use super::stripe::{self, Stripe};
 use denali_config::Swap;
 use denali_disk::{Disk, DiskOptions, Method};
 use denali_swap::{GuestId, Label, Options, peek, region_size};
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// The files of a region, open and locked: no other monitor can use it while they are.
 #[derive(Debug)]
@@ -58,12 +59,22 @@ impl Region {
     /// # Errors
     /// When it is not there, in use, somebody else's, or of another shape than the configuration says.
     pub fn open(swap: &Swap, id: GuestId) -> Result<(Self, Label), RegionError> {
-        let count = swap.stripes.len();
-        let mut region = Self { stripes: Vec::with_capacity(count), unit: swap.unit };
-        for (index, folder) in swap.stripes.iter().enumerate() {
+        Self::open_in(&swap.stripes, swap.unit, id)
+    }
+
+    /// The same, in these folders, with stripes of `unit` bytes.
+    pub(super) fn open_in(
+        folders: &[PathBuf],
+        unit: u64,
+        id: GuestId,
+    ) -> Result<(Self, Label), RegionError> {
+        let count = folders.len();
+        let mut region = Self { stripes: Vec::with_capacity(count), unit };
+        for (index, folder) in folders.iter().enumerate() {
             let opened = Stripe::open(folder, &name(id, index, count));
             let stripe = opened.map_err(|message| in_stripe(index, message))?;
-            region.stripes.push(stripe.ok_or_else(|| in_stripe(index, missing(swap, id, index)))?);
+            let stripe = stripe.ok_or_else(|| in_stripe(index, missing(folders, id, index)))?;
+            region.stripes.push(stripe);
         }
         let label = region.label().map_err(|message| in_stripe(0, message))?;
         region.check(&label, id)?;
@@ -78,6 +89,19 @@ impl Region {
         let mut result = Ok(());
         for (index, stripe) in self.stripes.iter().enumerate() {
             result = result.and(stripe.remove().map_err(|message| in_stripe(index, message)));
+        }
+        result
+    }
+
+    /// Takes away the files of the region of guest `id` in these folders, as far as they are there.
+    ///
+    /// # Errors
+    /// When one cannot be removed; the others are.
+    pub(super) fn remove_in(folders: &[PathBuf], id: GuestId) -> Result<(), RegionError> {
+        let mut result = Ok(());
+        for (index, folder) in folders.iter().enumerate() {
+            let removed = stripe::remove(folder, &name(id, index, folders.len()));
+            result = result.and(removed.map_err(|message| in_stripe(index, message)));
         }
         result
     }
@@ -135,19 +159,19 @@ fn stripe_size(size: u64, unit: u64, count: usize) -> u64 {
 }
 
 /// The name of a file says whose it is, and that it is not the whole region.
-fn name(id: GuestId, index: usize, count: usize) -> String {
+pub(super) fn name(id: GuestId, index: usize, count: usize) -> String {
     format!("denali-{id}.{}of{count}.swap", index + 1)
 }
 
 /// Why a file of a region is not there.
-fn missing(swap: &Swap, id: GuestId, index: usize) -> String {
-    let folder = &swap.stripes[index];
+fn missing(folders: &[PathBuf], id: GuestId, index: usize) -> String {
+    let folder = &folders[index];
     let there = |count: &usize| folder.join(name(id, index, *count)).exists();
     match (1..=16).find(there) {
         Some(count) => format!(
             "the region of guest {id} is striped over {count} folders, and {} are named; name those, in \
              their order",
-            swap.stripes.len()
+            folders.len()
         ),
         None => format!("{} has no region of guest {id}", folder.display()),
     }

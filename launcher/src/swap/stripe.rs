@@ -88,12 +88,7 @@ impl Stripe {
 
     /// Takes away its name; the space goes back to the disk when its last descriptor is closed.
     pub(super) fn remove(&self) -> Result<(), String> {
-        let result = open_own(&self.folder)
-            .map(|folder| unlinkat(&folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir))?;
-        match result {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(format!("cannot remove {}: {}", self.path().display(), error.desc())),
-        }
+        remove(&self.folder, &self.name)
     }
 
     fn lock(&self) -> Result<(), String> {
@@ -126,6 +121,17 @@ impl Stripe {
                     error.desc()
                 )),
             };
+        }
+    }
+}
+
+/// Takes away the name of a file in `folder`; one that is gone already is no error.
+pub(super) fn remove(folder: &Path, name: &str) -> Result<(), String> {
+    match unlinkat(&open_own(folder)?, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => {
+            let path = folder.join(name);
+            Err(format!("cannot remove {}: {}", path.display(), error.desc()))
         }
     }
 }
