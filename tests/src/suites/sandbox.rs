@@ -92,7 +92,8 @@ fn assert_descriptors(pid: u32, most_sockets: usize) {
         assert!(expected, "descriptor {number} is {target}, of {found:#?}");
     }
     assert!(sockets <= most_sockets, "{found:#?}");
-    assert!(found.len() <= 10 + sockets, "{found:#?}");
+    // One more while a guest that has computed is watched.
+    assert!(found.len() <= 11 + sockets, "{found:#?}");
 }
 
 fn descriptors(backend: Backend) {
