@@ -21,7 +21,7 @@ use denali_abi::layout::RAM_START;
 use denali_arch::tables;
 use extended::Transfer;
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use state::Exchange;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -29,9 +29,11 @@ use std::rc::Rc;
 
 /// A virtual machine of the Denali profile under KVM.
 pub struct KvmVm {
-    vm: VmFd,
     memory: Rc<Memory>,
-    has_vcpu: bool,
+    /// Until it is taken.
+    vcpu: Option<(VcpuFd, Exchange)>,
+    /// Kept for as long as it is somebody's.
+    _vm: VmFd,
 }
 
 /// All memory KVM may touch; it outlives every descriptor that refers to it.
@@ -74,30 +76,55 @@ impl Memory {
     }
 }
 
+/// A machine without memory: what can be made before it is known for which guest.
+pub struct BareMachine {
+    vm: VmFd,
+    vcpu: VcpuFd,
+    exchange: Exchange,
+}
+
+impl BareMachine {
+    /// Makes a machine and its vCPU from an open `/dev/kvm`.
+    ///
+    /// # Errors
+    /// When this KVM lacks something, or the host refuses.
+    pub fn new(device: OwnedFd) -> Result<Self, Error> {
+        // SAFETY: the descriptor is owned and is given away here; `Kvm` closes it.
+        let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
+        check_capabilities(&kvm)?;
+        let vm = kvm.create_vm().map_err(Error::host("create the virtual machine"))?;
+        let vcpu = vm.create_vcpu(0).map_err(Error::host("create the vCPU"))?;
+        let components = processor::set_up(&vcpu)?.components;
+        let exchange = Exchange { transfer: Transfer::of(&vm), components };
+        Ok(Self { vm, vcpu, exchange })
+    }
+}
+
 impl KvmVm {
     /// Makes a machine from an open `/dev/kvm` with `ram` as the guest's memory.
     ///
     /// # Errors
     /// When this KVM lacks something, or the host refuses.
     pub fn new(device: OwnedFd, ram: Rc<GuestRam>) -> Result<Self, Error> {
-        // SAFETY: the descriptor is owned and is given away here; `Kvm` closes it.
-        let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
-        check_capabilities(&kvm)?;
-        let vm = kvm.create_vm().map_err(Error::host("create the virtual machine"))?;
+        Self::with_memory(BareMachine::new(device)?, ram)
+    }
+
+    /// Gives a machine that was made in advance its memory.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn with_memory(machine: BareMachine, ram: Rc<GuestRam>) -> Result<Self, Error> {
+        let BareMachine { vm, vcpu, exchange } = machine;
         let memory = Rc::new(Memory::new(ram)?);
         memory.register(&vm)?;
-        Ok(Self { vm, memory, has_vcpu: false })
+        Ok(Self { memory, vcpu: Some((vcpu, exchange)), _vm: vm })
     }
 }
 
 impl Vm for KvmVm {
     fn create_vcpu(&mut self, entry: &Registers) -> Result<Box<dyn Vcpu>, Error> {
-        if std::mem::replace(&mut self.has_vcpu, true) {
-            return Err(Error::Misuse("a Denali guest has one vCPU"));
-        }
-        let fd = self.vm.create_vcpu(0).map_err(Error::host("create the vCPU"))?;
-        let components = processor::set_up(&fd)?.components;
-        let exchange = Exchange { transfer: Transfer::of(&self.vm), components };
+        let vcpu = self.vcpu.take().ok_or(Error::Misuse("a Denali guest has one vCPU"))?;
+        let (fd, exchange) = vcpu;
         Ok(Box::new(vcpu::KvmVcpu::new(fd, self.memory.clone(), exchange, entry)?))
     }
 }
