@@ -1,4 +1,13 @@
-//! The swap store: pages of a guest that left memory, in a striped, encrypted region.
+//! The swap store: pages of a guest that left memory, in a striped, encrypted region; and [`snapshot`]s.
+//!
+//! A [`Store`] keeps the pages of one guest in a region of its own (`docs/swap.md` says what is where), on any
+//! [`BlockBackend`](denali_devices::block::BlockBackend). All that is read from a region is taken to be somebody
+//! else's until it was authenticated.
+//!
+//! Besides what its back end calls, a store that is open calls `mmap` and `munmap` for private anonymous memory
+//! (buffers, which it has while it moves pages) and `getrandom` (a seed for each commit). Its keys are locked
+//! when it is made, and unlocked by `munmap` when it is dropped. A [`snapshot::SnapshotWriter`] calls `lseek`,
+//! `pwrite64` and `fdatasync`.
 
 mod cluster;
 mod commit;
@@ -13,6 +22,7 @@ mod reader;
 mod region;
 mod seal;
 mod slots;
+pub mod snapshot;
 mod sparse;
 mod store;
 mod superblock;

@@ -1,6 +1,7 @@
 //! Where things are in a region, and the names of what is in it.
 
 use crate::hex;
+use denali_abi::layout::MEMORY_MAX;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 pub const PAGE: usize = 4096;
 
 /// Numbers of pages are below this: guests have no memory above 4 GiB.
-pub(crate) const PAGES_MAX: u32 = 1 << 20;
+pub(crate) const PAGES_MAX: u32 = (MEMORY_MAX / PAGE as u64) as u32;
 
 /// Longest state that a region can be made for, in bytes.
 const STATE_LIMIT: u32 = 64 << 20;

@@ -62,3 +62,9 @@ fn get<M: Medium>(store: &mut TestStore<M>, page: u32) -> Result<[u8; PAGE], Sto
     let mut bytes = [0; PAGE];
     store.read(&[PageNumber(page)], &mut bytes).map(|()| bytes)
 }
+
+#[test]
+fn a_store_may_be_used_by_another_thread_than_made_it() {
+    fn is_send<T: Send>() {}
+    is_send::<Store<denali_disk::Disk>>();
+}

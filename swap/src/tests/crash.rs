@@ -96,11 +96,13 @@ proptest! {
             memory.cut_power_after(power);
             let mut committed = None;
             let mut run = || -> Result<(), StoreError> {
-                apply(&mut store, &mut pages, &second, 2)?;
+                for version in 2..5 {
+                    apply(&mut store, &mut pages, &second, version)?;
+                }
                 committed = Some((None, pages.clone()));
                 let commit = store.commit(b"second", &[])?;
                 committed = Some((Some(commit), pages.clone()));
-                apply(&mut store, &mut pages, &third, 3)
+                (5..8).try_for_each(|version| apply(&mut store, &mut pages, &third, version))
             };
             let _ = run();
             operations = if rehearsal { memory.used_of(u32::MAX) } else { operations };

@@ -194,7 +194,7 @@ impl<'a, M: Medium> Model<'a, M> {
             // Before or after the batch was written.
             Err(StoreError::Write) => {
                 let pages: Vec<_> = self.store().pages().map(|page| page.0).collect();
-                let done = flushed.keys().copied().eq(pages) && self.store().room() > 0;
+                let done = flushed.keys().copied().eq(pages);
                 let read = |model: &mut Self, page: u32| {
                     let mut bytes = [0; PAGE];
                     model.store().read(&[PageNumber(page)], &mut bytes).map(|()| bytes)
