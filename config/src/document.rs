@@ -90,6 +90,11 @@ impl Document {
         self.change(&format!("{key}={}", Value::from(text)), format!("{option} {}", bare(text)))
     }
 
+    /// Sets the size of memory to that of a guest that was saved; messages call `origin` what says so.
+    pub fn set_memory(&mut self, bytes: u64, origin: &str) -> Result<(), ConfigError> {
+        self.change(&format!("memory={bytes}"), origin.to_owned())
+    }
+
     /// Adds a published port to the first network device, which is made if there is none.
     pub fn publish(&mut self, port: &str) -> Result<(), ConfigError> {
         let pointer = "/net/0/backend/user/publish";

@@ -3,6 +3,7 @@
 use crate::error::LaunchError;
 use crate::image::SealedImage;
 use crate::opened::Opened;
+use crate::snapshot::Snapshot;
 use crate::spec::{
     CommitSpec, ControlSpec, HypervisorSpec, ImageSpec, MachineSpec, OutputSpec, ResumeSpec,
     SwapSpec,
@@ -42,7 +43,7 @@ pub struct Settings<'a> {
     /// A connected, non-blocking SOCK_SEQPACKET socket for the monitor: its keeper is at the other end.
     pub channel: Option<BorrowedFd<'a>>,
     /// What the guest continues from; else it starts at its image's entry.
-    pub resume: Option<Resume>,
+    pub resume: Option<Resume<'a>>,
 }
 
 impl<'a> Settings<'a> {
@@ -65,10 +66,12 @@ impl<'a> Settings<'a> {
 
 /// What a guest continues from.
 #[derive(Clone, Copy, Debug)]
-pub enum Resume {
+pub enum Resume<'a> {
     /// The state in its swap region, which is in [`Settings::space`]: the commit that whoever parked it
     /// remembers, or its successor; `None` = the newest.
     Parked(Option<Commit>),
+    /// A snapshot, from which the image and the size of memory come too, whatever the configuration says.
+    Snapshot(&'a Snapshot),
 }
 
 /// A published port that is open.
@@ -96,6 +99,15 @@ pub struct Launch {
 impl Launch {
     /// Checks the configuration and opens everything it asks for.
     pub fn prepare(document: &Document, settings: &Settings<'_>) -> Result<Self, LaunchError> {
+        match settings.resume {
+            Some(Resume::Snapshot(snapshot)) => {
+                Self::open(&snapshot.with_memory(document)?, settings)
+            }
+            _ => Self::open(document, settings),
+        }
+    }
+
+    fn open(document: &Document, settings: &Settings<'_>) -> Result<Self, LaunchError> {
         let guest = document.guest()?;
         let own;
         let image = match settings.image {
@@ -112,7 +124,7 @@ impl Launch {
         let report = settings.report.map(|path| opened.report(path)).transpose()?;
         let kvm = hypervisor != HypervisorSpec::Process;
         let swap = swap::open(document, &guest, image, settings.space, &mut opened, kvm)?;
-        let resume = resume(settings, swap.as_ref())?;
+        let resume = resume(settings, swap.as_ref(), &mut opened)?;
         let control = opened.control(&guest, document, settings)?;
         let is_saved = swap.is_some() || resume.is_some() || control != ControlSpec::default();
         let hash = if is_saved { image.hash()?.to_string() } else { String::new() };
@@ -185,9 +197,10 @@ fn image(
     settings: &Settings<'_>,
 ) -> Result<SealedImage, LaunchError> {
     let (origin, built_in) = (document.origin("image"), settings.built_in);
-    match settings.images {
-        Some(store) => SealedImage::stored(&guest.image, origin, built_in, store),
-        None => SealedImage::new(&guest.image, origin, built_in),
+    match (settings.resume, settings.images) {
+        (Some(Resume::Snapshot(snapshot)), store) => snapshot.image(store),
+        (_, Some(store)) => SealedImage::stored(&guest.image, origin, built_in, store),
+        (_, None) => SealedImage::new(&guest.image, origin, built_in),
     }
 }
 
@@ -195,9 +208,13 @@ fn image(
 fn resume(
     settings: &Settings<'_>,
     swap: Option<&SwapSpec>,
+    opened: &mut Opened,
 ) -> Result<Option<ResumeSpec>, LaunchError> {
     match settings.resume {
         None => Ok(None),
+        Some(Resume::Snapshot(snapshot)) => {
+            Ok(Some(ResumeSpec::Snapshot { file: opened.keep(snapshot.share()?) }))
+        }
         Some(Resume::Parked(_)) if !swap.is_some_and(|swap| swap.lasting) => {
             Err(LaunchError::Host(
                 "a guest that was parked continues from its swap region, and none is open".into(),

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The machine of a guest, with `space` or a region of its own.
-fn prepare(document: &Document, space: Option<&SwapSpace>, resume: Option<Resume>) -> Launch {
+fn prepare(document: &Document, space: Option<&SwapSpace>, resume: Option<Resume<'_>>) -> Launch {
     let (image, broker) = (image(), Path::new("broker"));
     let settings = Settings { image: Some(&image), space, resume, ..Settings::new(&[], broker) };
     Launch::prepare(document, &settings).unwrap()
