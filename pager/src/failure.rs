@@ -1,19 +1,24 @@
 //! What can go wrong: before a pager runs, and while it does.
 
+use crate::wsclock::WsClock;
 use denali_swap::PageNumber;
 use std::fmt;
 use std::io;
+
+/// The fewest pages a guest can be limited to.
+const LEAST: usize = WsClock::LEAST;
 
 /// Why there is no pager.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// This kernel cannot take pages from a guest.
     #[error(
-        "paging needs UFFDIO_MOVE, which this kernel does not have: use Linux 6.8 or later, or set no \"resident_limit\""
+        "paging needs UFFDIO_MOVE, which this kernel does not have: use Linux 6.8 or later, or set no \
+         \"resident_limit\""
     )]
     NoMove,
     /// The limit cannot be worked with.
-    #[error("{0} pages are too few to run in: set \"resident_limit\" to {least} pages or more", least = crate::wsclock::WsClock::LEAST)]
+    #[error("{0} pages are too few to run in: set \"resident_limit\" to more than {LEAST} pages")]
     Limit(usize),
     /// The ranges are not sorted, not apart, or not in the guest's memory.
     #[error("the ranges of missing pages are not sorted, or not in the guest's memory")]
@@ -57,7 +62,7 @@ impl Failure {
     }
 
     /// For no page in particular.
-    pub(crate) fn host(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn new<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self { page: None, why: format!("{what}: {error}") }
     }
 }
@@ -65,7 +70,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.page {
-            Some(page) => write!(f, "page {:#x} of the guest: {}", page.0, self.why),
+            Some(page) => write!(f, "the guest's page at {page}: {}", self.why),
             None => f.write_str(&self.why),
         }
     }

@@ -9,7 +9,7 @@
 //! A guest with a [`Limit`] keeps its pager: pages it does not use leave memory as others come. Pages in
 //! memory, staged ones included, are never more than the limit, however fast the guest touches them, but
 //! while input or output is under way in all of them. The pager takes besides: a buffer of 256 KiB, what the
-//! store needs to write a batch of up to 64 pages, about 40 bytes for each page in memory, and six for each page of
+//! store needs to write a batch of up to 64 pages, some 50 bytes for each page in memory, and 5 for each page of
 //! the guest.
 //!
 //! The pager never touches the guest's memory itself, which would be to wait for itself. What it calls is
@@ -40,10 +40,12 @@ pub use pager::{Failed, Limit, Pager, Policy, Setup, Stopped};
 pub use pages::HostPages;
 pub use prefetched::Prefetched;
 pub use uffd::Uffd;
-/// What starting, running and stopping a pager calls, and why, besides what its store and its clock call. For
-/// the sandbox's list. `ioctl` is called with [`IOCTLS`], `mmap` for private anonymous memory, `clone` for a
-/// thread, `prctl` with `PR_SET_NAME`, `fcntl` with `F_GETFD`, the rest as for any thread of the standard library. The C
-/// library must have one heap for all threads (`M_ARENA_MAX`): to give back others it opens files.
+
+/// What starting, running and stopping a pager calls, and why, besides what its store and its clock call.
+/// For the sandbox's list. `ioctl` is called with [`IOCTLS`], `mmap` for private anonymous memory, `clone`
+/// for a thread, `prctl` with `PR_SET_NAME`, `fcntl` with `F_GETFD`; the rest as for any thread of the
+/// standard library. The C library must have one heap for all threads (`M_ARENA_MAX`): to give back others it
+/// opens files.
 #[rustfmt::skip]
 pub const SYSTEM_CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_ioctl, "memory is registered, filled and moved"),

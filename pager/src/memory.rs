@@ -37,7 +37,7 @@ impl Memory {
         for area in self.areas.iter() {
             let (start, length) = self.place(area);
             let what = "the guest's memory cannot be unregistered";
-            self.uffd.unregister(start, length).map_err(Failure::host(what))?;
+            self.uffd.unregister(start, length).map_err(Failure::new(what))?;
         }
         Ok(())
     }
@@ -46,7 +46,7 @@ impl Memory {
     pub(crate) fn faults(&self) -> Result<Vec<PageNumber>, Failure> {
         let mut addresses = [0; FAULTS];
         let count = self.uffd.faults(&mut addresses);
-        let count = count.map_err(Failure::host("faults cannot be read"))?;
+        let count = count.map_err(Failure::new("faults cannot be read"))?;
         let mut faults = Vec::with_capacity(count);
         for address in &addresses[..count] {
             let page = self.pages.page_at(*address).ok_or_else(|| Failure {

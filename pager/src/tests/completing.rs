@@ -1,7 +1,7 @@
 //! Tests of pages that come back although nobody touches them.
 
 use super::support::*;
-use crate::{Pager, Prefetched};
+use crate::{Pager, Policy, Prefetched};
 use std::time::Duration;
 
 #[test]
@@ -103,17 +103,82 @@ fn a_stop_comes_between_and_loses_nothing() {
     assert!(resident.iter().all(|n| !stopped.store.pages.contains_key(&page(*n))));
 }
 
+/// Names of this process's threads, and the signals that each has blocked.
+fn threads() -> Vec<(String, String)> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let statuses = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")));
+    let field = |status: &str, name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().to_owned()
+    };
+    statuses
+        .filter_map(Result::ok)
+        .map(|status| (field(&status, "Name:"), field(&status, "SigBlk:")))
+        .collect()
+}
+
+/// A thread that was joined is still listed for a moment.
+fn wait_for_threads(expected: &[(String, String)]) {
+    let names = |threads: &[(String, String)]| -> Vec<_> {
+        threads.iter().map(|(name, _)| name.clone()).collect()
+    };
+    while names(&threads()) != names(expected) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
-fn nobody_is_left_when_it_is_over() {
+fn its_thread_has_a_name_takes_no_signals_and_is_gone_when_it_is_over() {
+    let this = "its_thread_has_a_name_takes_no_signals_and_is_gone_when_it_is_over";
     let Some(uffd) = uffd() else { return };
+    if !alone(&format!("tests::completing::{this}")) {
+        return;
+    }
+    let before = threads();
     let guest = Guest::new(64);
     let (mut setup, _failure) = setup(uffd, &guest, MapStore::of([(1, 1)]));
     setup.policy.complete_after = Some(Duration::ZERO);
+    setup.originals = MapOriginals::of([(3, 3)]);
     let pager = Pager::start(setup).unwrap();
+    let pagers = threads().into_iter().filter(|(name, _)| name == "pager");
+    // The first 31, but for the two that cannot be blocked. Or it is over already.
+    assert!(pagers.into_iter().all(|(_, blocked)| blocked.ends_with("7ffbfeff")));
     wait_until_done(&pager);
     drop(pager);
-    let (setup, _failure) =
-        self::setup(super::support::uffd().unwrap(), &guest, MapStore::default());
-    drop(Pager::start(setup).unwrap());
+    wait_for_threads(&before);
+    let uffd = super::support::uffd().unwrap();
+    let (setup, _failure) = self::setup(uffd, &guest, MapStore::default());
+    let pager = Pager::start(setup).unwrap();
+    assert!(guest.is(2, 0));
+    assert_eq!(threads().iter().filter(|(name, _)| name == "pager").count(), 1);
+    drop(pager);
+    wait_for_threads(&before);
     assert!(guest.is(2, 0), "and its memory can be touched");
+}
+
+#[test]
+fn a_guest_comes_back_from_a_real_region() {
+    let Some(uffd) = uffd() else { return };
+    let guest = Guest::new(2048);
+    let files = Files::new(2048);
+    let mut store = files.store();
+    for n in (0..2048).rev() {
+        store.put(page(n), &filled(1 + u64::from(n))).unwrap();
+    }
+    store.flush().unwrap();
+    let (mut setup, failure) = setup(uffd, &guest, store);
+    setup.policy = Policy { complete_after: Some(Duration::from_millis(1)), read_ahead: 8 };
+    let pager = Pager::start(setup).unwrap();
+    let mut random = Scattered(3);
+    for _ in 0..100 {
+        let n = random.below(2048);
+        assert!(guest.is(n, 1 + u64::from(n)), "page {n}");
+    }
+    wait_until_done(&pager);
+    assert_eq!(guest.resident().len(), 2048);
+    assert!((0..2048).all(|n| guest.is(n, 1 + u64::from(n))));
+    let stopped = pager.stop();
+    assert!(stopped.store.is_empty() && failure.try_recv().is_err());
+    let counters = stopped.counters;
+    assert_eq!(counters.faults + counters.read_ahead + counters.completed, 2048);
 }

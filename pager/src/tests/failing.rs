@@ -37,7 +37,7 @@ fn a_page_that_does_not_open_is_named() {
     assert_eq!(failure.page, Some(page(6)));
     assert_eq!(
         failure.to_string(),
-        "page 0x106 of the guest: it cannot be read from the swap region: it does not open"
+        "the guest's page at 0x106000: it cannot be read: it does not open"
     );
 }
 
@@ -65,6 +65,28 @@ fn completing_fails_for_the_page_that_does_not_open() {
     assert_eq!(failure.page, Some(page(100)));
 }
 
+#[test]
+fn a_region_that_somebody_has_changed_fails_the_guest() {
+    let Some(uffd) = uffd() else { return };
+    let guest = Guest::new(64);
+    let files = Files::new(64);
+    let mut store = files.store();
+    (0..64).for_each(|n| store.put(page(n), &filled(1)).unwrap());
+    store.flush().unwrap();
+    files.damage();
+    let (mut setup, failure) = setup(uffd, &guest, store);
+    setup.policy.read_ahead = 8;
+    let pager = Pager::start(setup).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| guest.read(9, 0));
+        let told = failure.recv().unwrap();
+        assert_eq!(told.page, Some(page(9)));
+        assert!(told.why.contains("damaged"), "{told}");
+        drop(pager.stop());
+        assert_eq!(waits.join().unwrap(), 0, "nothing of what was changed was let in");
+    });
+}
+
 /// Originals that cannot be read.
 struct Unreadable;
 
@@ -83,7 +105,7 @@ fn an_original_that_cannot_be_read_fails() {
     let Some(failure) = fails(|setup| setup.originals = Box::new(Unreadable), 3) else { return };
     assert_eq!(
         failure.to_string(),
-        "page 0x103 of the guest: its original cannot be read: the snapshot is gone"
+        "the guest's page at 0x103000: its original cannot be read: the snapshot is gone"
     );
 }
 
@@ -142,7 +164,7 @@ pub(super) fn limit(pages: usize) -> Limit {
 #[test]
 fn a_disk_that_fails_to_write_fails_the_guest() {
     let Some(failure) = fails_to_write(|store| store.writable = Some(10)) else { return };
-    assert!(failure.why.ends_with("it cannot be written to the swap region: the disk is gone"));
+    assert!(failure.why.ends_with("it cannot be written: the disk is gone"));
 }
 
 #[test]
@@ -159,5 +181,5 @@ fn limits_that_cannot_be_kept_are_refused() {
     first.limit = Some(Limit { pinned: vec![page(1)], ..limit(64) });
     let Err(error) = Pager::start(first) else { panic!("63 pages are too few") };
     assert!(matches!(error, StartError::Limit(64)));
-    assert!(error.to_string().contains("64 pages or more"));
+    assert!(error.to_string().contains("more than 64 pages"));
 }

@@ -142,6 +142,34 @@ fn check_where_all_pages_are(guest: &Guest, mut store: impl Backing, workers: &[
     }
 }
 
+#[test]
+fn no_step_of_threads_that_share_pages_is_lost() {
+    const THREADS: u64 = 4;
+    const STEPS: u64 = 5_000;
+    let Some(uffd) = moving_uffd() else { return };
+    let guest = Guest::new(300);
+    let (mut setup, failure) = setup(uffd, &guest, MapStore::default());
+    setup.originals = MapOriginals::of((0..20).map(|n| (n, 0)));
+    setup.limit = Some(limit(64));
+    let pager = Pager::start(setup).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let guest = &guest;
+            scope.spawn(move || {
+                let mut random = Scattered(thread / 2);
+                for _ in 0..STEPS {
+                    let counter = guest.word(random.below(300), 1);
+                    // SAFETY: the word lies in the mapping, and all threads access it as an atomic.
+                    unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!((0..300).map(|n| guest.read(n, 1)).sum::<u64>(), THREADS * STEPS);
+    drop(pager.stop());
+    assert!(failure.try_recv().is_err());
+}
+
 /// A limit whose virtual time goes on with each look at it.
 fn ticking(pages: usize) -> Limit {
     let time = AtomicU64::new(0);
@@ -225,6 +253,24 @@ fn what_was_in_memory_before_is_counted_and_trimmed() {
     assert!(guest.resident().contains(&3) && guest.resident().contains(&999));
     assert!(!stopped.faulted.contains(&page(3)));
     assert!(guest.resident().len() <= 256);
+}
+
+#[test]
+fn pages_that_somebody_discards_are_zeroes_and_nobody_waits_for_them() {
+    let Some(uffd) = moving_uffd() else { return };
+    let guest = Guest::new(1000);
+    let (mut setup, failure) = setup(uffd, &guest, MapStore::default());
+    setup.limit = Some(limit(128));
+    let pager = Pager::start(setup).unwrap();
+    (0..40).for_each(|n| guest.set(n, 1));
+    // SAFETY: the range lies in the guest's memory, to which there is no reference.
+    unsafe { libc::madvise(guest.word(10, 0).cast(), 20 * 4096, libc::MADV_DONTNEED) };
+    assert!(guest.is(15, 0));
+    (40..1000).for_each(|n| guest.set(n, 1));
+    assert!((0..1000).all(|n| guest.is(n, u64::from(!(10..30).contains(&n)))));
+    assert!(pager.counters().resident <= 128);
+    drop(pager.stop());
+    assert!(failure.try_recv().is_err());
 }
 
 #[test]

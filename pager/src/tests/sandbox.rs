@@ -7,31 +7,14 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
-
-/// In whose environment this is, is to make the sandbox.
-const INSIDE: &str = "DENALI_PAGER_SANDBOX";
 
 #[test]
 fn the_pager_calls_what_it_lists_and_nothing_else() {
-    if moving_uffd().is_none() {
-        return;
-    }
-    if std::env::var_os(INSIDE).is_some() {
-        return page_in_a_sandbox();
-    }
     let this = "tests::sandbox::the_pager_calls_what_it_lists_and_nothing_else";
-    let inside = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", this, "--nocapture"])
-        .env(INSIDE, "1")
-        // As in a monitor, one heap for all threads: to give back others the C library opens files.
-        .env("MALLOC_ARENA_MAX", "1")
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&inside.stdout);
-    assert!(inside.status.success(), "{}: {told}", inside.status);
-    assert!(told.contains("1 passed"), "{told}");
+    if moving_uffd().is_some() && alone(this) {
+        page_in_a_sandbox();
+    }
 }
 
 /// Has this thread, and those it makes, call nothing but what pagers and this test need.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -209,6 +210,16 @@ impl Files {
         Self { folder, options }
     }
 
+    /// Changes every byte of its slots.
+    pub(crate) fn damage(&self) {
+        for name in ["0", "1"] {
+            let path = self.folder.path().join(name);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte ^= 1);
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+
     /// An empty store in it.
     pub(crate) fn store(&self) -> Store<Disk> {
         let access = Access { read_only: false, direct: true };
@@ -267,6 +278,26 @@ pub(crate) fn wait_until_done<S>(pager: &Pager<S>) {
     while !pager.is_done() {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Runs a test in a process of its own, which nothing else runs in; true in that process.
+pub(crate) fn alone(test: &str) -> bool {
+    const ALONE: &str = "DENALI_PAGER_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1")
+        // As in a monitor, one heap for all threads: to give back others the C library opens files.
+        .env("MALLOC_ARENA_MAX", "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&run.stdout);
+    let blamed = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{}: {told}{blamed}", run.status);
+    assert!(told.contains("1 passed"), "{told}");
+    false
 }
 
 /// Numbers that look random, and are the same each time.

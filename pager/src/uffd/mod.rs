@@ -4,8 +4,10 @@ pub(crate) mod abi;
 #[cfg(test)]
 mod tests;
 
-use denali_swap::PAGE;
+use crate::pages::HostPages;
+use denali_swap::{PAGE, PageNumber};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Times that a call is made again which the kernel did not begin, because memory was changing.
@@ -82,6 +84,18 @@ impl Uffd {
     pub(crate) fn unregister(&self, start: u64, length: u64) -> io::Result<()> {
         // SAFETY: the structure is the one that the request takes.
         unsafe { self.call(abi::UNREGISTER, &mut abi::Range { start, length }) }
+    }
+
+    /// Memory that a pager was stopped with is ordinary again: missing pages of the ranges are zeroes from
+    /// here on, so that their owner can fill them. Ranges that are not registered stay as they are.
+    pub fn let_go(&self, pages: &HostPages, ranges: &[Range<PageNumber>]) {
+        for range in ranges {
+            if let Some(start) = pages.address_of(range.start) {
+                let length = u64::from(range.end.0.saturating_sub(range.start.0)) * PAGE as u64;
+                // What is not registered need not be let go.
+                let _ = self.unregister(start, length);
+            }
+        }
     }
 
     /// Whoever waits for a page of the range looks again.

@@ -10,7 +10,6 @@ use crate::pages::runs;
 use crate::staging::Staging;
 use crate::wsclock::{State, WsClock};
 use denali_swap::{PAGE, PageNumber};
-use std::io;
 
 /// What a page that was never written looks like.
 static ZEROES: [u8; PAGE] = [0; PAGE];
@@ -21,6 +20,8 @@ pub(crate) struct Paging {
     staging: Staging,
     /// The guest's virtual time.
     time: Box<dyn Fn() -> u64 + Send>,
+    /// What it was when the faults in hand were taken: to look at it is a system call.
+    now_ns: u64,
     /// In ascending order.
     pinned: Vec<PageNumber>,
 }
@@ -39,13 +40,19 @@ impl Paging {
             return Err(StartError::Limit(pages));
         }
         let clock = WsClock::new(memory.pages.count(), left, window_ns);
-        Ok(Self { clock, staging: Staging::new(memory)?, time, pinned })
+        let now_ns = time();
+        Ok(Self { clock, staging: Staging::new(memory)?, time, now_ns, pinned })
+    }
+
+    /// Looks at the guest's virtual time.
+    pub(super) fn look_at_time(&mut self) {
+        self.now_ns = (self.time)();
     }
 
     /// A page has come into memory.
-    pub(crate) fn arrived(&mut self, index: usize, page: PageNumber) {
+    pub(super) fn arrived(&mut self, index: usize, page: PageNumber) {
         if self.pinned.binary_search(&page).is_err() {
-            self.clock.insert(index, (self.time)());
+            self.clock.insert(index, self.now_ns);
         }
     }
 
@@ -76,7 +83,7 @@ impl<S: Backing> Worker<S> {
                 break;
             }
             let left = self.evict(count)?;
-            tried = if left == 0 { tried + count } else { 0 };
+            tried = if left == 0 { tried + count.min(CLUSTER) } else { 0 };
         }
         Ok(())
     }
@@ -86,7 +93,7 @@ impl<S: Backing> Worker<S> {
         let Some(paging) = &self.paging else { return Ok(()) };
         self.stage(paging.clock.to_stage(brought))?;
         let Some(paging) = &self.paging else { return Ok(()) };
-        self.evict(paging.clock.to_evict((paging.time)()))?;
+        self.evict(paging.clock.to_evict(paging.now_ns))?;
         Ok(())
     }
 
@@ -95,15 +102,19 @@ impl<S: Backing> Worker<S> {
         self.make_room(0)
     }
 
-    /// Gives a staged page back to the guest; false if it is not staged.
-    pub(super) fn serve_staged(&mut self, page: PageNumber) -> Result<bool, Failure> {
-        let index = self.memory.index(page);
-        match &self.paging {
-            Some(paging) if paging.clock.state(index) == State::Staged => {}
-            _ => return Ok(false),
+    /// Serves a page that is in memory; false if it is not, or is none of those that leave.
+    pub(super) fn serve_resident(&mut self, page: PageNumber) -> Result<bool, Failure> {
+        let Some(paging) = &self.paging else { return Ok(false) };
+        match paging.clock.state(self.memory.index(page)) {
+            State::Out => return Ok(false),
+            State::Staged => {
+                self.counters.soft_faults += 1;
+                self.give(&[page])?;
+            }
+            // Somebody else was served meanwhile, and it only remains to wake who waits; or somebody has
+            // discarded it. It must not be brought in as one that is out: making room might stage it.
+            State::Active => self.memory.zero(page, 1)?,
         }
-        self.counters.soft_faults += 1;
-        self.give(&[page])?;
         Ok(true)
     }
 
@@ -123,17 +134,18 @@ impl<S: Backing> Worker<S> {
         while at < run.len() {
             let moved = paging.staging.give(&self.memory, run[at], run.len() - at);
             at += moved.bytes as usize / PAGE;
-            if moved.error.is_some() && at < run.len() {
+            let (Some(error), Some(page)) = (moved.error, run.get(at)) else { continue };
+            at += 1;
+            // What is not here after all is where it was; to look at it here would be to wait for oneself.
+            if error.raw_os_error() != Some(libc::ENOENT) {
                 // Whatever it is that cannot be moved can be copied.
-                self.memory.fill(run[at], paging.staging.bytes(run[at]))?;
+                self.memory.fill(*page, paging.staging.bytes(*page))?;
                 let what = "a staged page cannot be dropped";
-                paging.staging.discard(run[at], 1).map_err(Failure::of(run[at], what))?;
-                at += 1;
+                paging.staging.discard(*page, 1).map_err(Failure::of(*page, what))?;
             }
         }
-        let now_ns = (paging.time)();
         for page in run {
-            paging.clock.used(self.memory.index(*page), now_ns);
+            paging.clock.used(self.memory.index(*page), paging.now_ns);
         }
         Ok(())
     }
@@ -141,8 +153,7 @@ impl<S: Backing> Worker<S> {
     /// Stages so many pages, as far as they can be.
     fn stage(&mut self, count: usize) -> Result<(), Failure> {
         let Some(paging) = &mut self.paging else { return Ok(()) };
-        let now_ns = (paging.time)();
-        let staged = (0..count).map_while(|_| paging.clock.stage(now_ns));
+        let staged = (0..count).map_while(|_| paging.clock.stage(paging.now_ns));
         let mut pages: Vec<_> = staged.map(|index| self.memory.page(index)).collect();
         pages.sort_unstable();
         runs(&pages).try_for_each(|run| self.stage_run(&pages[run]))
@@ -161,7 +172,7 @@ impl<S: Backing> Worker<S> {
             match error.raw_os_error() {
                 Some(libc::EBUSY | libc::EAGAIN) => {
                     self.counters.unmovable += 1;
-                    paging.clock.used(index, (paging.time)());
+                    paging.clock.used(index, paging.now_ns);
                 }
                 // Somebody has discarded it.
                 Some(libc::ENOENT) => {
@@ -194,7 +205,7 @@ impl<S: Backing> Worker<S> {
     /// Has the pages leave that have been staged longest.
     fn evict_staged(&mut self, count: usize) -> Result<usize, Failure> {
         let Some(paging) = &self.paging else { return Ok(0) };
-        let in_use = paging.clock.in_working_set(count, (paging.time)());
+        let in_use = paging.clock.in_working_set(count, paging.now_ns);
         let victims = paging.clock.victims(count).into_iter().map(|index| self.memory.page(index));
         let mut victims: Vec<_> = victims.collect();
         victims.sort_unstable();
@@ -220,15 +231,12 @@ impl<S: Backing> Worker<S> {
             if self.store.room() == 0 {
                 return Err(Failure { page: Some(*page), why: FULL.into() });
             }
-            let what = "it cannot be written to the swap region";
+            let what = "it cannot be written";
             self.store.put(*page, bytes).map_err(Failure::of(*page, what))?;
             written += 1;
         }
         if written > 0 {
-            let what = "pages cannot be written to the swap region";
-            self.store
-                .flush()
-                .map_err(|error| Failure { page: None, why: format!("{what}: {error}") })?;
+            self.store.flush().map_err(Failure::new("pages cannot be written"))?;
         }
         self.counters.written += written;
         Ok(())
@@ -239,7 +247,7 @@ impl<S: Backing> Worker<S> {
         let Some(paging) = &mut self.paging else { return Ok(()) };
         for run in runs(victims) {
             let run = &victims[run];
-            let dropped: io::Result<()> = paging.staging.discard(run[0], run.len());
+            let dropped = paging.staging.discard(run[0], run.len());
             dropped.map_err(Failure::of(run[0], "a staged page cannot be dropped"))?;
             for page in run {
                 let index = self.memory.index(*page);
@@ -252,4 +260,5 @@ impl<S: Backing> Worker<S> {
 }
 
 /// Why no page can leave.
-const FULL: &str = "the swap region is full: set \"swap_limit\" to the memory's size less \"resident_limit\", or more";
+const FULL: &str = "the swap region is full: set \"swap_limit\" to the memory's size less \
+    \"resident_limit\", or more";

@@ -10,6 +10,9 @@ use denali_swap::{PAGE, PageNumber};
 impl<S: Backing> Worker<S> {
     /// Brings the pages that somebody waits for, each of whom goes on as soon as it is there.
     pub(super) fn serve(&mut self, faults: &[PageNumber]) -> Result<(), Failure> {
+        if let Some(paging) = &mut self.paging {
+            paging.look_at_time();
+        }
         let mut wanted = Vec::with_capacity(faults.len());
         for page in faults {
             if wanted.contains(page) {
@@ -33,7 +36,7 @@ impl<S: Backing> Worker<S> {
 
     /// Serves a page that needs no reading; false if it does.
     fn serve_at_hand(&mut self, page: PageNumber) -> Result<bool, Failure> {
-        if self.serve_staged(page)? {
+        if self.serve_resident(page)? {
             return Ok(true);
         }
         let Some(bytes) = self.prefetched.take(page) else { return Ok(false) };
@@ -74,7 +77,8 @@ impl<S: Backing> Worker<S> {
         ahead
     }
 
-    /// Whether a page is out, as far as is known, and the pager's concern, and not kept for a fault of its own.
+    /// Whether a page is out, as far as is known, is the pager's concern, and is not kept for a fault of
+    /// its own.
     pub(super) fn is_out(&self, page: PageNumber) -> bool {
         self.memory.areas.contains(page)
             && !self.present.contains(self.memory.index(page))
@@ -135,7 +139,7 @@ impl<S: Backing> Worker<S> {
 
     fn bring_singly(&mut self, pages: &[PageNumber]) -> Result<(), Failure> {
         for page in pages {
-            let what = "it cannot be read from the swap region";
+            let what = "it cannot be read";
             self.fetch(&[*page]).map_err(Failure::of(*page, what))?;
             self.fill_from_buffer(&[*page], &[*page])?;
         }
