@@ -21,6 +21,12 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "told")]
 pub enum Told {
+    /// The guest runs from here on: its next instruction is the first since its monitor started. Told to a
+    /// keeper, unasked.
+    Running {},
+    /// The guest is about to be written into its region by itself; what is told next says whether it was.
+    /// Told to a keeper, unasked.
+    Parking {},
     /// How the guest is.
     Status(Status),
     /// The guest's memory is out.
@@ -74,6 +80,8 @@ pub enum Life {
     Held,
     /// Its memory is out.
     SwappedOut,
+    /// It has no monitor: its keeper answers.
+    Parked,
 }
 
 /// A guest that was parked: what it takes to wake it, beside its key and its region.

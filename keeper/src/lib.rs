@@ -1,3 +1,34 @@
 //! Looks after guests that may be parked: starts them, holds what wakes them, and wakes them.
+//!
+//! | file | its job |
+//! |---|---|
+//! | `keeper` | the loop that waits for events |
+//! | `add` | guests come: from configurations, and from the keeper's state |
+//! | `wake` | a guest gets a monitor |
+//! | `fate` | what monitors say, and what becomes of their guests |
+//! | `stop` | the keeper is asked to stop |
+//! | `desk` | commands for guests that are parked |
+//! | `guest` | what is known of a guest |
+//! | `wheel`, `watcher`, `signals`, `clock` | what is waited for |
+//! | `registry` | what is remembered on disk |
+//! | `images` | the images of guests |
 
+mod add;
+mod clock;
+mod desk;
+mod event;
+mod fate;
+mod guest;
+mod images;
+mod keeper;
+mod registry;
+mod settings;
+mod signals;
+mod stop;
+mod wake;
+mod watcher;
 mod wheel;
+
+pub use event::{Event, Reason};
+pub use keeper::Keeper;
+pub use settings::Settings;

@@ -92,7 +92,7 @@ impl Wheel {
     /// told of. `None` = never.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let (_, start) = self.next_slot()?;
-        Some(start.checked_mul(1 << TICK_BITS).unwrap_or(u64::MAX))
+        Some(start.saturating_mul(1 << TICK_BITS))
     }
 
     /// It is `now_ns`: adds the guests whose deadlines have passed to `due`, each once. They have none then.

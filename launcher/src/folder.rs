@@ -17,7 +17,7 @@ const STICKY: libc::mode_t = libc::S_ISVTX;
 /// # Errors
 /// What is wrong with it and what to do, in one line, when it cannot be opened or others may exchange what
 /// is in it.
-pub(crate) fn open_own(folder: &Path) -> Result<OwnedFd, String> {
+pub fn open_own(folder: &Path) -> Result<OwnedFd, String> {
     let shown = folder.display();
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open(folder, flags, Mode::empty()).map_err(|error| match error {

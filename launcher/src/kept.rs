@@ -222,6 +222,11 @@ impl Kept {
         }
     }
 
+    /// Closes what it has open, for a guest that will not go on here.
+    pub fn close(&mut self) {
+        self.descriptors = Box::default();
+    }
+
     /// Takes its region away, for a guest that will not go on.
     ///
     /// # Errors

@@ -1,0 +1,251 @@
+//! What becomes of guests: what their monitors say, and how they end.
+
+use crate::clock;
+use crate::event::{Event, Reason};
+use crate::guest::{Phase, State, TRIES_MAX};
+use crate::keeper::Keeper;
+use crate::signals::How;
+use crate::watcher::Token;
+use denali_abi::status::PARKED;
+use denali_control::{Received, Told, receive};
+use std::os::fd::AsFd;
+
+/// Most messages of a monitor that are heard before others are.
+const MESSAGES_MAX: usize = 16;
+
+/// The first pause before a guest whose monitor was ended gets another one, in ns; each is twice the one
+/// before.
+const TRY_PAUSE_NS: u64 = 10_000_000;
+
+impl Keeper<'_> {
+    /// Hears what a guest's monitor says.
+    pub(crate) fn listen_to(&mut self, number: u32) {
+        for _ in 0..MESSAGES_MAX {
+            let Some(living) = self.guests[number as usize].living() else { return };
+            let channel = living.monitor.channel.as_fd();
+            match receive(channel, &mut self.buffer) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Message(_)) => match serde_json::from_slice(&self.buffer) {
+                    Ok(told) => self.told(number, told),
+                    Err(_) => return self.watcher.remove(channel),
+                },
+                // Its end is told of by a signal.
+                Ok(Received::Gone) | Err(_) => return self.watcher.remove(channel),
+            }
+        }
+    }
+
+    fn told(&mut self, number: u32, told: Told) {
+        let guest = &mut self.guests[number as usize];
+        let State::Lives(living) = &mut guest.state else { return };
+        let name = guest.kept.name();
+        match told {
+            Told::Running {} => {
+                living.phase = Phase::Running;
+                guest.tries = 0;
+                let pid = living.monitor.process;
+                let micros = clock::boot_ns().saturating_sub(living.since_ns) / 1000;
+                (self.tell)(&match living.reason {
+                    Reason::Start => Event::Started { name, pid },
+                    _ => Event::Woken { name, micros },
+                });
+                if living.to_park {
+                    self.ask_to_park(number);
+                }
+            }
+            Told::Parking {} => living.phase = Phase::Parking,
+            Told::Parked(parked) => living.parked = Some(parked),
+            Told::Refused { why } => {
+                let asked = std::mem::take(&mut living.to_park);
+                living.phase = Phase::Running;
+                (self.tell)(&Event::NotParked { name, why });
+                if asked {
+                    self.ask_to_stop(number);
+                }
+            }
+            // Nobody asks for these here.
+            Told::Status(_) | Told::SwappedOut { .. } | Told::Snapshot { .. } => {}
+        }
+    }
+
+    /// A guest's monitor has ended.
+    pub(crate) fn ended(&mut self, number: u32, how: How) {
+        self.listen_to(number);
+        let guest = &mut self.guests[number as usize];
+        let State::Lives(living) = std::mem::replace(&mut guest.state, State::Waits) else {
+            return;
+        };
+        if let Some(parked) = &living.parked {
+            return match guest.is_parked_as(parked) {
+                true => self.park(number),
+                false => {
+                    self.lose(number, Some(how), "its monitor parked it in a way that cannot be")
+                }
+            };
+        }
+        let was_parked = guest.commit.is_some();
+        match (living.phase, how) {
+            (_, How::Exited(PARKED)) if self.take_successor(number) => self.leave(number),
+            (Phase::Waking, _) if was_parked => {
+                self.try_again(number, Some(how), "while it woke");
+            }
+            (Phase::Parking, How::Killed(_)) => self.recover_parking(number, how),
+            (Phase::Running, How::Killed(_)) => {
+                self.recover_running(number, Some(how), "while it ran");
+            }
+            (_, How::Exited(status)) => {
+                self.finish(number, Some(how), &format!("with status {status}"))
+            }
+            (_, How::Killed(signal)) => {
+                self.finish(number, Some(how), &format!("by signal {signal}, before it ran"));
+            }
+        }
+    }
+
+    /// A guest is parked: watches for what wakes it.
+    pub(crate) fn park(&mut self, number: u32) {
+        let guest = &self.guests[number as usize];
+        (self.tell)(&Event::Parked {
+            name: guest.kept.name(),
+            pages: guest.pages,
+            sequence: guest.commit.map_or(0, |commit| commit.sequence),
+        });
+        self.remember(number);
+        if self.stops > 0 {
+            return self.stop_parked(number);
+        }
+        if let Some(deadline_ns) = self.guests[number as usize].deadline_ns {
+            self.wheel.set(number, deadline_ns);
+        }
+        self.watch(number);
+    }
+
+    /// Watches a parked guest's sources, each until something comes.
+    fn watch(&mut self, number: u32) {
+        let guest = &self.guests[number as usize];
+        for (index, source) in (0..).zip(guest.kept.sources()) {
+            if guest.silent.contains(&index) {
+                continue;
+            }
+            if let Err(error) = self.watcher.once(source.descriptor, Token::Source(number, index)) {
+                let message = format!("cannot be woken by what comes for it: {error}");
+                (self.tell)(&Event::Notice { name: guest.kept.name(), message });
+            }
+        }
+    }
+
+    /// The monitor was killed while it parked the guest, which goes on from the new state if that is whole,
+    /// else from the one before.
+    fn recover_parking(&mut self, number: u32, how: How) {
+        match self.take_successor(number) || self.guests[number as usize].commit.is_some() {
+            true => self.try_again(number, Some(how), "while it was parked"),
+            false => {
+                self.lose(number, Some(how), "its monitor was ended while it was first parked")
+            }
+        }
+    }
+
+    /// The monitor was killed while the guest ran, as far as is known: if it had parked it and only not told
+    /// so, the guest goes on. Otherwise to go back could repeat what it has done to the world.
+    pub(crate) fn recover_running(&mut self, number: u32, how: Option<How>, when: &str) {
+        let parked = self.take_successor(number);
+        let go_back = self.settings.go_back && self.guests[number as usize].commit.is_some();
+        match parked || go_back {
+            true => self.try_again(number, how, when),
+            false => self.lose(number, how, &format!("its monitor was ended {when}")),
+        }
+    }
+
+    /// Knows the state after the one that was known, if it is in the guest's region.
+    fn take_successor(&mut self, number: u32) -> bool {
+        let guest = &mut self.guests[number as usize];
+        let Ok(Some(successor)) = guest.kept.successor_of(guest.commit) else { return false };
+        guest.commit = Some(successor);
+        // Its monitor knows, when the guest has another one.
+        guest.deadline_ns = None;
+        true
+    }
+
+    /// Gives a guest another monitor after a moment, a few times.
+    fn try_again(&mut self, number: u32, how: Option<How>, when: &str) {
+        let guest = &mut self.guests[number as usize];
+        guest.tries += 1;
+        let what = match how {
+            None => format!("its monitor ended {when}"),
+            Some(How::Killed(signal)) => format!("its monitor was ended by signal {signal} {when}"),
+            Some(How::Exited(status)) => format!("its monitor ended with status {status} {when}"),
+        };
+        if guest.tries > TRIES_MAX {
+            return self.give_up(number, &format!("{what}, {TRIES_MAX} times in a row"));
+        }
+        let message = format!("{what}; it goes on from where it was last parked");
+        (self.tell)(&Event::Notice { name: guest.kept.name(), message });
+        let now = clock::boot_ns();
+        // Whoever takes it up from disk is to wake it as well.
+        guest.deadline_ns = Some(now);
+        self.wheel.set(number, now.saturating_add(TRY_PAUSE_NS << guest.tries));
+        self.remember(number);
+    }
+
+    /// Somebody had a guest parked through its control socket, to go on elsewhere: its region stays.
+    pub(crate) fn leave(&mut self, number: u32) {
+        self.forget(number);
+        self.end(number, Some(How::Exited(PARKED)), "it was parked by a command, and left");
+    }
+
+    /// A guest cannot be given a monitor. What there is of it stays, so that a keeper with the same state may
+    /// try again.
+    pub(crate) fn give_up(&mut self, number: u32, why: &str) {
+        if self.registry.is_none() || self.guests[number as usize].commit.is_none() {
+            return self.finish(number, None, why);
+        }
+        self.remember(number);
+        self.end(number, None, why);
+    }
+
+    /// A guest cannot go on.
+    fn lose(&mut self, number: u32, how: Option<How>, why: &str) {
+        self.finish(number, how, &format!("{why}: it is lost"));
+    }
+
+    /// A guest has ended: nothing of it stays.
+    pub(crate) fn finish(&mut self, number: u32, how: Option<How>, why: &str) {
+        if let Err(error) = self.guests[number as usize].kept.remove_region() {
+            let name = self.guests[number as usize].kept.name();
+            (self.tell)(&Event::Notice { name, message: error.to_string() });
+        }
+        self.forget(number);
+        self.end(number, how, why);
+    }
+
+    fn end(&mut self, number: u32, how: Option<How>, why: &str) {
+        let guest = &mut self.guests[number as usize];
+        guest.state = State::Ended;
+        let (status, signal) = match how {
+            None => (None, None),
+            Some(How::Exited(status)) => (Some(status), None),
+            Some(How::Killed(signal)) => (None, Some(signal)),
+        };
+        (self.tell)(&Event::Ended { name: guest.kept.name(), status, signal, how: why.into() });
+        guest.kept.close();
+        self.desk.leave(number);
+        self.wheel.clear(number);
+        self.active -= 1;
+    }
+
+    /// Remembers on disk how a guest is.
+    pub(crate) fn remember(&mut self, number: u32) {
+        if let (Some(registry), Some(record)) =
+            (&self.registry, self.guests[number as usize].record())
+        {
+            registry.put(record);
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let (Some(registry), Some(id)) = (&self.registry, self.guests[number as usize].kept.id())
+        {
+            registry.remove(id);
+        }
+    }
+}

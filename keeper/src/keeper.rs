@@ -1,0 +1,194 @@
+//! The keeper: its guests, and the loop in which it waits for what is for them.
+
+use crate::clock::{self, Timer};
+use crate::desk::Desk;
+use crate::event::{Event, Reason};
+use crate::guest::Guest;
+use crate::images::Images;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::signals::{Signals, next_exit};
+use crate::watcher::{Happened, Token, Watcher};
+use crate::wheel::Wheel;
+use denali_launcher::{LaunchError, Shared, Waiting};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How long nobody must have woken before the pool is filled again, in ms: who wakes needs the processors.
+const REFILL_PAUSE_MS: i32 = 20;
+
+/// Looks after guests, in one thread: starts them, holds what wakes them while they are parked, wakes them,
+/// and sees to their ends.
+pub struct Keeper<'a> {
+    pub(crate) settings: Settings<'a>,
+    pub(crate) tell: Box<dyn FnMut(&Event<'_>) + 'a>,
+    pub(crate) shared: Shared,
+    pub(crate) images: Images<'a>,
+    pub(crate) registry: Option<Registry>,
+    /// A guest's number is its place.
+    pub(crate) guests: Vec<Guest>,
+    /// Guests that have not ended.
+    pub(crate) active: usize,
+    /// Guests by their monitors' processes.
+    pub(crate) children: HashMap<u32, u32>,
+    pub(crate) pool: Vec<Waiting>,
+    /// Guests that are given a monitor when nothing else is to be done: at the start, and to be stopped.
+    pub(crate) queue: VecDeque<(u32, Reason)>,
+    pub(crate) watcher: Watcher,
+    pub(crate) wheel: Wheel,
+    pub(crate) desk: Desk,
+    /// Times it was asked to stop.
+    pub(crate) stops: u32,
+    /// Standard streams of monitors: no input, and where their messages go.
+    pub(crate) null: OwnedFd,
+    pub(crate) messages: OwnedFd,
+    /// Somebody woke since the pool was last looked at.
+    pub(crate) busy: bool,
+    /// What was received last.
+    pub(crate) buffer: Vec<u8>,
+    signals: Signals,
+    timer: Timer,
+}
+
+impl<'a> Keeper<'a> {
+    /// A keeper, with the guests that its state has. `tell` is told of everything that happens.
+    ///
+    /// It takes SIGINT, SIGTERM and SIGCHLD, and all children of this process are its own: for programs that
+    /// do nothing else.
+    ///
+    /// # Errors
+    /// When the host lacks something, or the state cannot be used.
+    pub fn new(
+        settings: Settings<'a>,
+        tell: impl FnMut(&Event<'_>) + 'a,
+    ) -> Result<Self, LaunchError> {
+        let registry = settings.state.map(Registry::open).transpose()?;
+        let images = Images::new(settings.built_in, settings.state)?;
+        let signals = Signals::new().map_err(host("take signals"))?;
+        let timer = Timer::new().map_err(host("make a timer"))?;
+        let watcher = Watcher::new().map_err(host("wait for events"))?;
+        watcher
+            .add(signals.descriptor(), Token::Signals)
+            .and_then(|()| watcher.add(timer.descriptor(), Token::Timer))
+            .map_err(host("wait for events"))?;
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let messages = io::stderr().as_fd().try_clone_to_owned();
+        let mut keeper = Self {
+            tell: Box::new(tell),
+            shared: Shared::new()?,
+            images,
+            registry,
+            guests: Vec::new(),
+            active: 0,
+            children: HashMap::new(),
+            pool: Vec::new(),
+            queue: VecDeque::new(),
+            watcher,
+            wheel: Wheel::new(clock::boot_ns()),
+            desk: Desk::default(),
+            stops: 0,
+            null: null.map_err(host("open /dev/null"))?.into(),
+            messages: messages.map_err(host("copy standard error"))?,
+            busy: false,
+            buffer: Vec::new(),
+            signals,
+            timer,
+            settings,
+        };
+        keeper.resume_all()?;
+        Ok(keeper)
+    }
+
+    /// Looks after its guests until all of them have ended, or it is asked to stop.
+    ///
+    /// The first SIGINT or SIGTERM has guests stop, or be parked if there is a folder for the keeper's state;
+    /// those that follow are passed on to monitors that are left, of which the second ends its guest.
+    ///
+    /// # Errors
+    /// When the host fails it.
+    pub fn run(mut self) -> Result<(), LaunchError> {
+        let result = self.serve();
+        self.close();
+        result
+    }
+
+    fn serve(&mut self) -> Result<(), LaunchError> {
+        while !self.is_over() {
+            self.timer.set(self.wheel.next_ns()).map_err(host("set a timer"))?;
+            let happened = self.watcher.wait(self.patience()).map_err(host("wait for events"))?;
+            if happened.is_empty() {
+                self.use_spare_time();
+            }
+            for event in happened {
+                self.take(event)?;
+            }
+            if let Some(message) = self.registry.as_ref().and_then(Registry::take_problem) {
+                (self.tell)(&Event::Notice { name: "", message });
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, Happened { token, hung_up }: Happened) -> Result<(), LaunchError> {
+        match token {
+            Token::Source(guest, source) => self.came(guest, source, hung_up),
+            Token::Channel(guest) => self.listen_to(guest),
+            Token::Client(client) => self.serve_client(client),
+            Token::Timer => self.time_passed(),
+            Token::Signals => {
+                for _ in 0..self.signals.take().map_err(host("take signals"))? {
+                    self.stop();
+                }
+                while let Some(exit) = next_exit() {
+                    match self.children.remove(&exit.process) {
+                        Some(guest) => self.ended(guest, exit.how),
+                        None => self.pool.retain(|monitor| monitor.process() != exit.process),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn time_passed(&mut self) {
+        self.timer.take();
+        let (now, mut due) = (clock::boot_ns(), Vec::new());
+        self.wheel.advance(now, &mut due);
+        for number in due {
+            let guest = &self.guests[number as usize];
+            let is_timer = guest.deadline_ns.is_some_and(|deadline| deadline <= now);
+            let is_timer = is_timer && guest.tries == 0;
+            self.wake(number, if is_timer { Reason::Timer } else { Reason::Again });
+        }
+    }
+
+    /// How long to wait for events before there is something else to do, in ms.
+    fn patience(&self) -> Option<i32> {
+        if self.may_take_from_queue() {
+            return Some(0);
+        }
+        let lacks = self.pool.len() < self.settings.pool && self.stops == 0;
+        lacks.then_some(if self.busy { REFILL_PAUSE_MS } else { 0 })
+    }
+
+    fn use_spare_time(&mut self) {
+        self.busy = false;
+        if self.may_take_from_queue() {
+            if let Some((guest, reason)) = self.queue.pop_front() {
+                self.wake(guest, reason);
+            }
+        } else if self.pool.len() < self.settings.pool && self.stops == 0 {
+            match Waiting::start(&self.settings.monitor) {
+                Ok(monitor) => self.pool.push(monitor),
+                // Who wakes without one is told why it cannot be started.
+                Err(_) => self.busy = true,
+            }
+        }
+    }
+}
+
+pub(crate) fn host(what: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |error| LaunchError::Host(format!("cannot {what}: {error}"))
+}

@@ -1,0 +1,82 @@
+//! The keeper is asked to stop.
+
+use crate::event::Reason;
+use crate::guest::{Phase, State};
+use crate::keeper::Keeper;
+use denali_control::{Request, Tell};
+use std::os::fd::AsFd;
+
+/// Most guests that run at a time to be stopped after they were parked.
+const STOPPING_MAX: usize = 16;
+
+impl Keeper<'_> {
+    /// A signal asks to stop: has guests parked if they can go on later, and otherwise asks them to stop. The
+    /// next one insists.
+    pub(crate) fn stop(&mut self) {
+        self.stops += 1;
+        self.pool.clear();
+        self.queue.clear();
+        for number in 0..self.guests.len() as u32 {
+            match (&self.guests[number as usize].state, self.stops) {
+                (State::Ended, _) => {}
+                (State::Waits, 1) => self.stop_parked(number),
+                (State::Waits, _) => {}
+                (State::Lives(_), 1) if self.registry.is_some() => self.ask_to_park(number),
+                (State::Lives(_), _) => self.ask_to_stop(number),
+            }
+        }
+    }
+
+    /// Stops a guest that has no monitor: if it cannot go on later it gets one, to hear of it.
+    pub(crate) fn stop_parked(&mut self, number: u32) {
+        let has_run = self.guests[number as usize].commit.is_some();
+        if self.registry.is_some() && has_run {
+            return;
+        }
+        match has_run && self.stops == 1 {
+            true => self.queue.push_back((number, Reason::Stop)),
+            false => self.give_up(number, "its keeper stopped"),
+        }
+    }
+
+    /// Asks a guest's monitor to park it, as soon as it runs.
+    pub(crate) fn ask_to_park(&mut self, number: u32) {
+        let guest = &mut self.guests[number as usize];
+        let can_park = guest.kept.id().is_some();
+        let Some(living) = guest.living() else { return };
+        living.to_park = true;
+        if living.phase != Phase::Running {
+            return;
+        }
+        if can_park && (Request::Park {}).tell(living.monitor.channel.as_fd()).is_ok() {
+            living.phase = Phase::Parking;
+        } else {
+            self.ask_to_stop(number);
+        }
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.stops {
+            0 => self.active == 0,
+            _ => self.children.is_empty() && self.queue.is_empty(),
+        }
+    }
+
+    pub(crate) fn may_take_from_queue(&self) -> bool {
+        !self.queue.is_empty() && (self.stops == 0 || self.children.len() < STOPPING_MAX)
+    }
+
+    /// The end: what cannot go on later is given up, and what is remembered is on the disk.
+    pub(crate) fn close(&mut self) {
+        self.pool.clear();
+        for number in 0..self.guests.len() as u32 {
+            if self.registry.is_none() && self.guests[number as usize].waits() {
+                self.give_up(number, "its keeper stopped");
+            }
+        }
+        if let Some(message) = self.registry.take().and_then(|registry| registry.finish()) {
+            (self.tell)(&crate::event::Event::Notice { name: "", message });
+        }
+    }
+}
