@@ -11,7 +11,7 @@ pub struct Counters {
     pub read_ahead: u64,
     /// Pages brought in although nobody waited.
     pub completed: u64,
-    /// Pages that somebody waited for while they were staged.
+    /// Times somebody waited for a page that was staged.
     pub soft_faults: u64,
     /// Pages staged.
     pub staged: u64,

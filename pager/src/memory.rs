@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, StartError};
 use crate::pages::{Areas, HostPages};
-use crate::uffd::{FAULTS, Uffd};
+use crate::uffd::{FAULTS, Fault, Uffd};
 use denali_swap::{PAGE, PageNumber};
 use std::ops::Range;
 
@@ -12,6 +12,14 @@ pub(crate) struct Memory {
     pub uffd: Uffd,
     pub pages: HostPages,
     pub areas: Areas,
+}
+
+/// What somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    pub pages: Vec<PageNumber>,
+    /// One of the pages at least is to be written.
+    pub write: bool,
 }
 
 impl Memory {
@@ -42,18 +50,19 @@ impl Memory {
         Ok(())
     }
 
-    /// Pages that somebody waits for, whom nobody has heard before.
-    pub(crate) fn faults(&self) -> Result<Vec<PageNumber>, Failure> {
-        let mut addresses = [0; FAULTS];
-        let count = self.uffd.faults(&mut addresses);
+    /// Faults that nobody has heard of before.
+    pub(crate) fn faults(&self) -> Result<Faults, Failure> {
+        let mut told = [Fault::default(); FAULTS];
+        let count = self.uffd.faults(&mut told);
         let count = count.map_err(Failure::new("faults cannot be read"))?;
-        let mut faults = Vec::with_capacity(count);
-        for address in &addresses[..count] {
+        let mut faults = Faults { pages: Vec::with_capacity(count), write: false };
+        for Fault { address, write } in &told[..count] {
             let page = self.pages.page_at(*address).ok_or_else(|| Failure {
                 page: None,
                 why: format!("a fault at {address:#x}, which is not the guest's"),
             })?;
-            faults.push(page);
+            faults.pages.push(page);
+            faults.write |= write;
         }
         Ok(faults)
     }
@@ -64,7 +73,8 @@ impl Memory {
         done.map_err(Failure::of(first, "memory cannot be filled"))
     }
 
-    /// The same with zeroes.
+    /// The same with zeroes that take no memory before they are written; writing then costs more than if
+    /// they had.
     pub(crate) fn zero(&self, first: PageNumber, count: usize) -> Result<(), Failure> {
         let done = self.uffd.zero(self.address(first), (count * PAGE) as u64);
         done.map_err(Failure::of(first, "memory cannot be zeroed"))

@@ -27,6 +27,8 @@ pub(super) const FEATURE_MOVE: u64 = 1 << 16;
 pub(super) const MODE_MISSING: u64 = 1;
 /// A [`Message`] tells of a fault.
 pub(super) const EVENT_FAULT: u8 = 0x12;
+/// The fault was a write.
+pub(super) const FLAG_WRITE: u64 = 1;
 
 const NONE: u64 = 0;
 const WRITE: u64 = 1;

@@ -24,6 +24,15 @@ pub struct Uffd {
     features: u64,
 }
 
+/// Somebody waits for a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Address of the page.
+    pub address: u64,
+    /// It is to be written.
+    pub write: bool,
+}
+
 /// How far pages were moved, and what came in the way.
 #[derive(Debug)]
 pub(crate) struct Moved {
@@ -191,11 +200,11 @@ impl Uffd {
         Moved { bytes, error: None }
     }
 
-    /// Takes faults that nobody has taken; gives how many. Their addresses are those of pages.
+    /// Takes faults that nobody has taken; gives how many.
     ///
     /// # Errors
     /// When the descriptor cannot be read; that there are none is no error.
-    pub(crate) fn faults(&self, addresses: &mut [u64; FAULTS]) -> io::Result<usize> {
+    pub(crate) fn faults(&self, into: &mut [Fault; FAULTS]) -> io::Result<usize> {
         let mut messages = [abi::Message::default(); FAULTS];
         let size = size_of_val(&messages);
         let descriptor = self.descriptor.as_raw_fd();
@@ -211,8 +220,9 @@ impl Uffd {
         let told = &messages[..read as usize / size_of::<abi::Message>()];
         let faults = told.iter().filter(|message| message.event == abi::EVENT_FAULT);
         let mut count = 0;
-        for (address, fault) in addresses.iter_mut().zip(faults) {
-            *address = fault.address & !(PAGE as u64 - 1);
+        for (fault, message) in into.iter_mut().zip(faults) {
+            let address = message.address & !(PAGE as u64 - 1);
+            *fault = Fault { address, write: message.flags & abi::FLAG_WRITE != 0 };
             count += 1;
         }
         Ok(count)

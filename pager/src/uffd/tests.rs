@@ -50,25 +50,25 @@ fn memory_that_is_not_registered_is_never_filled() {
 fn who_touches_a_missing_page_is_told_and_woken() {
     let Some(uffd) = uffd() else { return };
     let guest = registered(&uffd, 8);
-    let mut faults = [0; FAULTS];
+    let mut faults = [Fault::default(); FAULTS];
     assert_eq!(uffd.faults(&mut faults).unwrap(), 0);
     std::thread::scope(|scope| {
-        let waits = [5, 2].map(|n| {
-            scope.spawn({
-                let guest = &guest;
-                move || guest.read(n, 7)
-            })
-        });
+        let guest = &guest;
+        let reads = scope.spawn(|| guest.read(5, 7));
+        let writes = scope.spawn(|| guest.write(2, 7, 1));
         let mut told = Vec::new();
         while told.len() < 2 {
             let count = uffd.faults(&mut faults).unwrap();
             told.extend_from_slice(&faults[..count]);
         }
-        told.sort_unstable();
-        assert_eq!(told, [at(&guest, 2), at(&guest, 5)], "addresses of pages");
-        uffd.copy(at(&guest, 5), &filled(55)[..]).unwrap();
-        uffd.unregister(at(&guest, 0), 8 * PAGE as u64).unwrap();
-        assert_eq!(waits.map(|wait| wait.join().unwrap()), [55, 0]);
+        told.sort_unstable_by_key(|fault| fault.address);
+        let fault = |index, write| Fault { address: at(guest, index), write };
+        assert_eq!(told, [fault(2, true), fault(5, false)], "addresses of pages");
+        uffd.copy(at(guest, 5), &filled(55)[..]).unwrap();
+        uffd.unregister(at(guest, 0), 8 * PAGE as u64).unwrap();
+        assert_eq!(reads.join().unwrap(), 55);
+        writes.join().unwrap();
+        assert_eq!((guest.read(2, 6), guest.read(2, 7)), (0, 1));
     });
 }
 

@@ -58,7 +58,7 @@ impl<S: Backing> Worker<S> {
                 if !self.is_out(page) {
                     continue;
                 }
-                self.bring_original(page)?;
+                self.bring_original(page, false)?;
                 self.counters.completed += 1;
                 brought += 1;
                 if brought % CLUSTER == 0 && !self.breathe()? {

@@ -109,13 +109,25 @@ impl<S: Backing> Worker<S> {
             State::Out => return Ok(false),
             State::Staged => {
                 self.counters.soft_faults += 1;
-                self.give(&[page])?;
+                let following = self.streams.fault(page, CLUSTER - 1);
+                let run = self.staged_from(page, 1 + following);
+                self.give(&run)?;
             }
             // Somebody else was served meanwhile, and it only remains to wake who waits; or somebody has
             // discarded it. It must not be brought in as one that is out: making room might stage it.
             State::Active => self.memory.zero(page, 1)?,
         }
         Ok(true)
+    }
+
+    /// The pages that are staged, from one that is to the first that is not, at most so many.
+    fn staged_from(&self, first: PageNumber, most: usize) -> Vec<PageNumber> {
+        let staged = |page: &PageNumber| {
+            let index = self.memory.pages.index(*page);
+            let clock = self.paging.as_ref().map(|paging| &paging.clock);
+            index.zip(clock).is_some_and(|(index, clock)| clock.state(index) == State::Staged)
+        };
+        (first.0..).map(PageNumber).take(most).take_while(staged).collect()
     }
 
     /// Gives all staged pages back to the guest.

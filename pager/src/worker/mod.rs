@@ -143,7 +143,7 @@ impl<S: Backing> Worker<S> {
         let mut any = false;
         while !self.shared.is_stopping() {
             let faults = self.memory.faults()?;
-            if faults.is_empty() {
+            if faults.pages.is_empty() {
                 break;
             }
             any = true;

@@ -3,18 +3,19 @@
 use super::{CLUSTER, Worker};
 use crate::backing::Backing;
 use crate::failure::Failure;
+use crate::memory::Faults;
 use crate::originals;
 use crate::pages::runs;
 use denali_swap::{PAGE, PageNumber};
 
 impl<S: Backing> Worker<S> {
     /// Brings the pages that somebody waits for, each of whom goes on as soon as it is there.
-    pub(super) fn serve(&mut self, faults: &[PageNumber]) -> Result<(), Failure> {
+    pub(super) fn serve(&mut self, faults: &Faults) -> Result<(), Failure> {
         if let Some(paging) = &mut self.paging {
             paging.look_at_time();
         }
-        let mut wanted = Vec::with_capacity(faults.len());
-        for page in faults {
+        let mut wanted = Vec::with_capacity(faults.pages.len());
+        for page in &faults.pages {
             if wanted.contains(page) {
                 continue;
             }
@@ -30,7 +31,7 @@ impl<S: Backing> Worker<S> {
         let ahead = self.ahead_of(&wanted);
         let coming = wanted.len() + ahead.len();
         self.make_room(coming)?;
-        self.bring(&wanted, &ahead)?;
+        self.bring(&wanted, &ahead, faults.write)?;
         self.tidy(coming)
     }
 
@@ -85,17 +86,23 @@ impl<S: Backing> Worker<S> {
             && !self.prefetched.contains(page)
     }
 
-    fn bring(&mut self, wanted: &[PageNumber], ahead: &[PageNumber]) -> Result<(), Failure> {
+    /// Brings pages from wherever they are. Zeroes take memory at once if something is to be written.
+    fn bring(
+        &mut self,
+        wanted: &[PageNumber],
+        ahead: &[PageNumber],
+        write: bool,
+    ) -> Result<(), Failure> {
         let held = |page: &PageNumber| self.store.contains(*page);
         let (wanted_held, wanted_other): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(held);
         let (ahead_held, ahead_other): (Vec<_>, Vec<_>) = ahead.iter().copied().partition(held);
         for page in wanted_other {
-            self.bring_original(page)?;
+            self.bring_others(&[page], write)?;
         }
         self.counters.from_store += wanted_held.len() as u64;
         self.counters.read_ahead += ahead.len() as u64;
         self.bring_held(&wanted_held, &ahead_held)?;
-        self.bring_others(&ahead_other)
+        self.bring_others(&ahead_other, write)
     }
 
     /// Brings pages from the store in one read: those that somebody waits for first, then the others,
@@ -146,31 +153,41 @@ impl<S: Backing> Worker<S> {
         Ok(())
     }
 
-    /// Brings a page that is not in the store.
-    pub(super) fn bring_original(&mut self, page: PageNumber) -> Result<(), Failure> {
-        let mut bytes = [0; PAGE];
-        let what = "its original cannot be read";
-        let found = originals::read(&mut *self.originals, page, &mut bytes);
-        if found.map_err(Failure::of(page, what))? {
-            self.memory.fill(page, &bytes)?;
-        } else {
-            self.memory.zero(page, 1)?;
+    /// Brings pages in ascending order that are not in the store.
+    fn bring_others(&mut self, pages: &[PageNumber], write: bool) -> Result<(), Failure> {
+        for run in runs(pages) {
+            let run = &pages[run];
+            if self.originals.next(run[0]).is_none_or(|next| next > run[run.len() - 1]) {
+                self.bring_zeroes(run, write)?;
+            } else {
+                run.iter().try_for_each(|page| self.bring_original(*page, write))?;
+            }
         }
+        Ok(())
+    }
+
+    /// Brings a page that is not in the store, and that the image or snapshot may have.
+    pub(super) fn bring_original(&mut self, page: PageNumber, write: bool) -> Result<(), Failure> {
+        let mut bytes = [0; PAGE];
+        let found = originals::read(&mut *self.originals, page, &mut bytes);
+        if !found.map_err(Failure::of(page, "its original cannot be read"))? {
+            return self.bring_zeroes(&[page], write);
+        }
+        self.memory.fill(page, &bytes)?;
         self.arrived(page);
         Ok(())
     }
 
-    /// Brings pages in ascending order that are not in the store: zeroes in one go.
-    fn bring_others(&mut self, pages: &[PageNumber]) -> Result<(), Failure> {
-        for run in runs(pages) {
-            let run = &pages[run];
-            if self.originals.next(run[0]).is_none_or(|next| next > run[run.len() - 1]) {
-                self.memory.zero(run[0], run.len())?;
-                run.iter().for_each(|page| self.arrived(*page));
-            } else {
-                run.iter().try_for_each(|page| self.bring_original(*page))?;
-            }
+    /// Brings consecutive pages of zeroes, a cluster at most.
+    fn bring_zeroes(&mut self, run: &[PageNumber], write: bool) -> Result<(), Failure> {
+        if write {
+            let zeroes = &mut self.buffer.bytes_mut()[..run.len() * PAGE];
+            zeroes.fill(0);
+            self.memory.fill(run[0], zeroes)?;
+        } else {
+            self.memory.zero(run[0], run.len())?;
         }
+        run.iter().for_each(|page| self.arrived(*page));
         Ok(())
     }
 }
