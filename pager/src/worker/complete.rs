@@ -30,22 +30,39 @@ impl<S: Backing> Worker<S> {
         let mut pages = self.store.pages();
         pages.retain(|page| self.memory.areas.contains(*page));
         pages.sort_unstable();
+        let mut together = Vec::with_capacity(CLUSTER);
         for page in pages {
-            if !self.store.contains(page) {
+            if together.contains(&page) {
                 continue;
             }
-            let mut cluster = self.store.cluster(page, CLUSTER);
-            cluster.truncate(CLUSTER);
-            cluster.retain(|other| self.is_out(*other) && *other != page);
-            cluster.push(page);
-            cluster.sort_unstable();
-            self.bring_held(&[], &cluster)?;
-            self.counters.completed += cluster.len() as u64;
-            if !self.breathe()? {
+            if together.len() == CLUSTER && !self.complete_together(&mut together)? {
                 return Ok(false);
             }
+            self.add_cluster(page, &mut together);
         }
-        Ok(true)
+        self.complete_together(&mut together)
+    }
+
+    /// Adds a page, and those that lie beside it in the store, as long as there are not too many.
+    fn add_cluster(&self, page: PageNumber, together: &mut Vec<PageNumber>) {
+        if !self.store.contains(page) {
+            return;
+        }
+        together.push(page);
+        for other in self.store.cluster(page, CLUSTER) {
+            if together.len() < CLUSTER && self.is_out(other) && !together.contains(&other) {
+                together.push(other);
+            }
+        }
+    }
+
+    /// Brings pages that are in the store in one read, and then serves faults; false when it is to stop.
+    fn complete_together(&mut self, together: &mut Vec<PageNumber>) -> Result<bool, Failure> {
+        together.sort_unstable();
+        self.bring_held(&[], together)?;
+        self.counters.completed += together.len() as u64;
+        together.clear();
+        self.breathe()
     }
 
     fn complete_originals(&mut self) -> Result<bool, Failure> {
