@@ -19,7 +19,8 @@ unsafe impl<T: Send> Send for Locked<T> {}
 unsafe impl<T: Sync> Sync for Locked<T> {}
 
 impl<T> Locked<T> {
-    /// Moves a value into locked memory.
+    /// Moves a value into locked memory. What it was moved from is the caller's: a secret is best written
+    /// when it is in its place.
     ///
     /// # Errors
     /// When the host has no memory, or lets none be locked.
