@@ -1,4 +1,5 @@
-//! The idle state machine of one guest: when one that asked to idle spins, sleeps, and sleeps deeply.
+//! The idle state machine of one guest: when one that asked to idle spins, sleeps, sleeps deeply, and
+//! leaves memory.
 
 /// How a guest idles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,19 @@ pub struct IdlePolicy {
     pub spin_max_ns: u64,
     /// After how much sleep in one piece, in ns, a guest is deeply idle; `None` = never.
     pub deep_after_ns: Option<u64>,
+    /// After how much its memory leaves, in ns; `None` = never.
+    pub out_after_ns: Option<u64>,
+    /// When it is parked; `None` = never.
+    pub park: Option<ParkPolicy>,
+}
+
+/// When a guest that sleeps is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkPolicy {
+    /// After how much sleep in one piece, in ns.
+    pub after_ns: u64,
+    /// How far its next deadline must be away then, in ns.
+    pub horizon_ns: u64,
 }
 
 /// What is known when a guest asks to idle, and each time it could have changed.
@@ -22,6 +36,8 @@ pub struct Situation {
     pub more: bool,
     /// The guest's idle deadline in ns, if it has one.
     pub deadline_ns: Option<u64>,
+    /// A device has something to do at a certain time: until it has, the guest's memory stays.
+    pub device_waits: bool,
 }
 
 /// What to do with a guest that idles.
@@ -37,6 +53,10 @@ pub enum Idle {
     Spin,
     /// The guest is deeply idle from here on: tell whoever listens, and decide again.
     Deepen,
+    /// The guest's memory is to leave; decide again.
+    SwapOut,
+    /// The guest is to be parked; if that cannot be, decide again.
+    Park,
     /// Sleep until this moment (in ns) at the latest, or for ever, or until an event.
     SleepUntil(Option<u64>),
 }
@@ -46,8 +66,15 @@ pub enum Idle {
 enum Phase {
     Running,
     Spinning { since_ns: u64 },
-    Asleep { since_ns: u64 },
-    Deep,
+    Asleep { since_ns: u64, done: Done },
+}
+
+/// What has been done with a guest since it fell asleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Done {
+    deepened: bool,
+    swapped_out: bool,
+    parked: bool,
 }
 
 /// Spinning starts, and ends, at this many ns: less is over before an event could come.
@@ -73,14 +100,14 @@ impl IdleState {
     /// Whether the guest is deeply idle.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        self.phase == Phase::Deep
+        matches!(self.phase, Phase::Asleep { done: Done { deepened: true, .. }, .. })
     }
 
     /// Decides for a guest that has rung IDLE and was not continued since.
     ///
     /// Something pending comes before a deadline, as the guest looks at both when it runs.
     pub fn next(&mut self, situation: Situation) -> Idle {
-        let Situation { now_ns, pending, more, deadline_ns } = situation;
+        let Situation { now_ns, pending, more, deadline_ns, .. } = situation;
         if pending || deadline_ns.is_some_and(|deadline| deadline <= now_ns) {
             self.runs(now_ns);
             return if pending { Idle::Run } else { Idle::TimerDue };
@@ -91,10 +118,11 @@ impl IdleState {
         if !self.policy.sleep {
             return Idle::Spin;
         }
-        self.rest(now_ns, deadline_ns)
+        self.rest(situation)
     }
 
-    fn rest(&mut self, now_ns: u64, deadline_ns: Option<u64>) -> Idle {
+    fn rest(&mut self, situation: Situation) -> Idle {
+        let now_ns = situation.now_ns;
         match self.phase {
             Phase::Running if self.spin_ns > 0 => {
                 self.phase = Phase::Spinning { since_ns: now_ns };
@@ -104,24 +132,43 @@ impl IdleState {
                 Idle::Spin
             }
             Phase::Running | Phase::Spinning { .. } => {
-                self.phase = Phase::Asleep { since_ns: now_ns };
-                self.sleep(now_ns, deadline_ns)
+                self.sleep(situation, now_ns, Done::default())
             }
-            Phase::Asleep { since_ns } if self.deep_at(since_ns).is_some_and(|at| at <= now_ns) => {
-                self.phase = Phase::Deep;
-                Idle::Deepen
-            }
-            Phase::Asleep { since_ns } => self.sleep(since_ns, deadline_ns),
-            Phase::Deep => Idle::SleepUntil(deadline_ns),
+            Phase::Asleep { since_ns, done } => self.sleep(situation, since_ns, done),
         }
     }
 
-    fn sleep(&self, since_ns: u64, deadline_ns: Option<u64>) -> Idle {
-        Idle::SleepUntil(earlier(deadline_ns, self.deep_at(since_ns)))
-    }
-
-    fn deep_at(&self, since_ns: u64) -> Option<u64> {
-        self.policy.deep_after_ns.map(|after| since_ns.saturating_add(after))
+    /// The next thing to do with a guest that sleeps since `since_ns`.
+    fn sleep(&mut self, situation: Situation, since_ns: u64, done: Done) -> Idle {
+        let Situation { now_ns, deadline_ns, device_waits, .. } = situation;
+        let IdlePolicy { deep_after_ns, out_after_ns, park, .. } = self.policy;
+        let at = |after: Option<u64>, is_done: bool| {
+            after.filter(|_| !is_done).map(|after| since_ns.saturating_add(after))
+        };
+        let park_at = park.filter(|park| {
+            let when = now_ns.max(since_ns.saturating_add(park.after_ns));
+            deadline_ns.is_none_or(|deadline| deadline >= when.saturating_add(park.horizon_ns))
+        });
+        let steps = [
+            (at(deep_after_ns, done.deepened), Idle::Deepen, Done { deepened: true, ..done }),
+            (
+                at(out_after_ns, done.swapped_out || device_waits),
+                Idle::SwapOut,
+                Done { swapped_out: true, ..done },
+            ),
+            (
+                at(park_at.map(|park| park.after_ns), done.parked || device_waits),
+                Idle::Park,
+                Done { parked: true, ..done },
+            ),
+        ];
+        let due = steps.iter().find(|(at, ..)| at.is_some_and(|at| at <= now_ns));
+        if let Some(&(_, step, done)) = due {
+            self.phase = Phase::Asleep { since_ns, done };
+            return step;
+        }
+        self.phase = Phase::Asleep { since_ns, done };
+        Idle::SleepUntil(steps.iter().fold(deadline_ns, |until, (at, ..)| earlier(until, *at)))
     }
 
     /// The guest is continued: what came of spinning, or of not spinning, decides about the next time.
@@ -130,10 +177,10 @@ impl IdleState {
         match self.phase {
             Phase::Spinning { .. } => self.spin_ns = (self.spin_ns * 2).min(most),
             // It slept so shortly that it could have been awaited.
-            Phase::Asleep { since_ns } if now_ns.saturating_sub(since_ns) <= most => {
+            Phase::Asleep { since_ns, .. } if now_ns.saturating_sub(since_ns) <= most => {
                 self.spin_ns = (self.spin_ns * 2).clamp(SPIN_LEAST_NS.min(most), most);
             }
-            Phase::Asleep { .. } | Phase::Deep => {
+            Phase::Asleep { .. } => {
                 self.spin_ns = if self.spin_ns > SPIN_LEAST_NS { self.spin_ns / 2 } else { 0 };
             }
             Phase::Running => {}
@@ -155,8 +202,13 @@ pub fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const POLICY: IdlePolicy =
-        IdlePolicy { sleep: true, spin_max_ns: 0, deep_after_ns: Some(1_000_000) };
+    const POLICY: IdlePolicy = IdlePolicy {
+        sleep: true,
+        spin_max_ns: 0,
+        deep_after_ns: Some(1_000_000),
+        out_after_ns: None,
+        park: None,
+    };
 
     fn at(now_ns: u64) -> Situation {
         Situation { now_ns, ..Situation::default() }
@@ -192,6 +244,52 @@ mod tests {
         assert!(!idle.is_deep());
         let timer = Situation { deadline_ns: Some(9_100_000), ..at(9_000_100) };
         assert_eq!(idle.next(timer), Idle::SleepUntil(Some(9_100_000)), "the timer is nearer");
+    }
+
+    #[test]
+    fn a_guest_that_sleeps_on_leaves_memory_and_is_parked_each_once() {
+        let park = ParkPolicy { after_ns: 3_000, horizon_ns: 500 };
+        let policy = IdlePolicy {
+            deep_after_ns: None,
+            out_after_ns: Some(1_000),
+            park: Some(park),
+            ..POLICY
+        };
+        let mut idle = IdleState::new(policy);
+        assert_eq!(idle.next(at(0)), Idle::SleepUntil(Some(1_000)));
+        assert_eq!(idle.next(at(1_000)), Idle::SwapOut);
+        assert_eq!(idle.next(at(1_010)), Idle::SleepUntil(Some(3_000)));
+        assert_eq!(idle.next(at(3_005)), Idle::Park);
+        assert_eq!(idle.next(at(3_010)), Idle::SleepUntil(None), "it could not be parked");
+        assert_eq!(idle.next(Situation { pending: true, ..at(4_000) }), Idle::Run);
+        assert_eq!(idle.next(at(5_000)), Idle::SleepUntil(Some(6_000)), "and all anew");
+    }
+
+    #[test]
+    fn memory_stays_while_a_device_waits_for_its_time() {
+        let policy = IdlePolicy { deep_after_ns: None, out_after_ns: Some(1_000), ..POLICY };
+        let mut idle = IdleState::new(policy);
+        let waiting = |now_ns| Situation { device_waits: true, ..at(now_ns) };
+        assert_eq!(idle.next(waiting(0)), Idle::SleepUntil(None));
+        assert_eq!(idle.next(waiting(2_000)), Idle::SleepUntil(None));
+        assert_eq!(idle.next(at(2_000)), Idle::SwapOut);
+    }
+
+    #[test]
+    fn a_guest_whose_deadline_is_near_is_not_parked() {
+        let park = ParkPolicy { after_ns: 3_000, horizon_ns: 500 };
+        let policy = IdlePolicy { deep_after_ns: None, park: Some(park), ..POLICY };
+        let until = |deadline_ns, now_ns| {
+            let situation = Situation { deadline_ns: Some(deadline_ns), ..at(now_ns) };
+            let mut idle = IdleState::new(policy);
+            idle.next(Situation { deadline_ns: Some(deadline_ns), ..at(0) });
+            idle.next(situation)
+        };
+        assert_eq!(until(3_499, 10), Idle::SleepUntil(Some(3_499)));
+        assert_eq!(until(3_499, 3_000), Idle::SleepUntil(Some(3_499)));
+        assert_eq!(until(3_500, 10), Idle::SleepUntil(Some(3_000)));
+        assert_eq!(until(3_500, 3_000), Idle::Park);
+        assert_eq!(until(3_500, 3_001), Idle::SleepUntil(Some(3_500)), "it is nearer by then");
     }
 
     #[test]

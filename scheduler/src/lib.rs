@@ -8,7 +8,7 @@ mod idle;
 mod turn;
 
 pub use fair::{FairQueue, WEIGHT};
-pub use idle::{Idle, IdlePolicy, IdleState, Situation, earlier};
+pub use idle::{Idle, IdlePolicy, IdleState, ParkPolicy, Situation, earlier};
 pub use turn::{Ended, Precedence, Turn};
 
 /// How long a guest may compute before the monitor looks after its devices, in ns, unless configured

@@ -6,6 +6,7 @@
 
 use denali_abi::registers::{ClockReading, VirtualRegisters};
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
 const SHIFT: u32 = 32;
@@ -35,6 +36,37 @@ pub struct GuestClock {
     ticks_per_second: u64,
     seq: u32,
     tsc_offset: u64,
+    /// The guest's monotonic time less the host's boot time (wrapping): not 0 for a guest that was saved on
+    /// another boot of the host.
+    ahead_ns: u64,
+}
+
+/// A guest's clock as it is saved with the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedClock {
+    /// The guest's monotonic time in ns.
+    pub monotonic_ns: u64,
+    /// The guest's monotonic time less the host's boot time, wrapping, in ns.
+    pub ahead_ns: u64,
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub real_ns: u64,
+    /// The host's boot, as it names it.
+    pub boot_id: String,
+    /// The count in the virtual registers, which goes on.
+    pub seq: u32,
+}
+
+impl SavedClock {
+    /// By how much the guest's time is ahead of the host's boot time, on a boot with this name, `now`: its
+    /// monotonic time goes on as real time has, and never back.
+    fn ahead_ns(&self, boot_id: &str, now: &Sample) -> u64 {
+        if !boot_id.is_empty() && self.boot_id == boot_id {
+            return self.ahead_ns;
+        }
+        let passed = now.real_ns.saturating_sub(self.real_ns);
+        self.monotonic_ns.saturating_add(passed).wrapping_sub(now.boot_ns)
+    }
 }
 
 impl GuestClock {
@@ -61,9 +93,35 @@ impl GuestClock {
             ticks_per_second,
             seq: 0,
             tsc_offset,
+            ahead_ns: 0,
         };
         clock.adjust(now);
         clock
+    }
+
+    /// The clock of a guest that was saved: its time has gone on meanwhile. `boot_id` names this boot of the
+    /// host; empty = unknown.
+    #[must_use]
+    pub fn resumed(self, saved: &SavedClock, boot_id: &str) -> Self {
+        let mut now = self.last;
+        let ahead_ns = saved.ahead_ns(boot_id, &now);
+        now.boot_ns = now.boot_ns.wrapping_add(ahead_ns);
+        let reading = ClockReading { monotonic_base_ns: now.boot_ns, ..self.reading };
+        let mut clock = Self { reading, last: now, seq: saved.seq, ahead_ns, ..self };
+        clock.adjust(now);
+        clock
+    }
+
+    /// What [`GuestClock::resumed`] needs, at this moment.
+    #[must_use]
+    pub fn save(&self, boot_id: &str) -> SavedClock {
+        SavedClock {
+            monotonic_ns: self.now_ns(),
+            ahead_ns: self.ahead_ns,
+            real_ns: read(ClockId::CLOCK_REALTIME),
+            boot_id: boot_id.to_owned(),
+            seq: self.seq,
+        }
     }
 
     /// Monotonic time of the guest in ns.
@@ -87,9 +145,15 @@ impl GuestClock {
     /// Corrects and publishes the clock if the last correction is older than a second.
     pub fn refresh_if_old(&mut self, registers: &VirtualRegisters) {
         if rdtsc().wrapping_sub(self.last.tsc) > self.ticks_per_second {
-            self.adjust(Sample::take());
+            self.adjust(self.sample());
             self.publish(registers);
         }
+    }
+
+    /// This moment, in the guest's monotonic time.
+    fn sample(&self) -> Sample {
+        let now = Sample::take();
+        Sample { boot_ns: now.boot_ns.wrapping_add(self.ahead_ns), ..now }
     }
 
     fn publish(&mut self, registers: &VirtualRegisters) {
@@ -154,9 +218,10 @@ impl Sample {
         Self { tsc, boot_ns, real_ns, awake_ns: read(ClockId::CLOCK_MONOTONIC) }
     }
 
-    /// Nanoseconds the host was suspended before this moment, to a few microseconds.
+    /// Nanoseconds the host was suspended before this moment, to a few microseconds, and how far the guest's
+    /// time is ahead.
     fn suspended_ns(&self) -> u64 {
-        self.boot_ns.saturating_sub(self.awake_ns)
+        self.boot_ns.wrapping_sub(self.awake_ns)
     }
 }
 
@@ -202,7 +267,15 @@ mod tests {
             realtime_offset_ns: 0,
         };
         let ticks_per_second = 2 * NS_PER_SECOND;
-        GuestClock { reading, last: at(0, 0), rate, ticks_per_second, seq: 0, tsc_offset: 0 }
+        GuestClock {
+            reading,
+            last: at(0, 0),
+            rate,
+            ticks_per_second,
+            seq: 0,
+            tsc_offset: 0,
+            ahead_ns: 0,
+        }
     }
 
     #[test]
@@ -236,6 +309,43 @@ mod tests {
         let mut clock = clock();
         clock.adjust(at(2_000_000_000, 990_000_000));
         assert_eq!(clock.rate, (1 << SHIFT) * 99 / 200, "1 % slower than 2 GHz");
+    }
+
+    /// A clock that was saved at 5 s of the guest's time, 2 s of its host's, and 100 s of real time.
+    fn saved() -> SavedClock {
+        SavedClock {
+            monotonic_ns: 5 * NS_PER_SECOND,
+            ahead_ns: 3 * NS_PER_SECOND,
+            real_ns: 100 * NS_PER_SECOND,
+            boot_id: "a".into(),
+            seq: 8,
+        }
+    }
+
+    #[test]
+    fn a_saved_clock_goes_on_with_its_host() {
+        let clock = clock().resumed(&saved(), "a");
+        assert_eq!(clock.reading.monotonic_ns(0), 3 * NS_PER_SECOND);
+        assert_eq!((clock.seq, clock.ahead_ns), (8, 3 * NS_PER_SECOND));
+    }
+
+    #[test]
+    fn on_another_boot_a_saved_clock_goes_on_with_real_time() {
+        let now = Sample { real_ns: 107 * NS_PER_SECOND, ..at(0, NS_PER_SECOND) };
+        let ahead = saved().ahead_ns("b", &now);
+        assert_eq!(now.boot_ns.wrapping_add(ahead), 12 * NS_PER_SECOND);
+        let set_back = Sample { real_ns: NS_PER_SECOND, ..at(0, 9 * NS_PER_SECOND) };
+        let ahead = saved().ahead_ns("", &set_back);
+        assert_eq!(set_back.boot_ns.wrapping_add(ahead), 5 * NS_PER_SECOND, "never back");
+    }
+
+    #[test]
+    fn what_was_saved_is_resumed() {
+        let clock = GuestClock::new(ClockStart::now(), None, 0);
+        let saved = clock.save("x");
+        let later = GuestClock::new(ClockStart::now(), None, 0).resumed(&saved, "y");
+        let passed = later.now_ns() - saved.monotonic_ns;
+        assert!(passed < NS_PER_SECOND, "{passed}");
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod clock;
 mod crash;
 mod frame;
 mod machine;
+mod saved;
 #[cfg(test)]
 mod tests;
 
-pub use clock::{ClockStart, GuestClock};
+pub use clock::{ClockStart, GuestClock, SavedClock};
 pub use crash::{Cause, Crash};
-pub use machine::{Alarm, Machine};
+pub use machine::{Alarm, Asked, Machine};
+pub use saved::SavedLoop;
 
 use denali_abi::doorbell::Doorbell;
 use denali_abi::frame::UPCALL_VECTOR;
@@ -34,8 +36,10 @@ enum State {
     Enter,
     /// The guest waits: service everything, then sleep or continue it.
     Idle,
-    /// The guest is held: let everything gather until it is released.
-    Held,
+    /// The guest is held: let everything gather until it is released. It waits in IDLE or not.
+    Held { idle: bool },
+    /// The guest is to be saved; it waits in IDLE or not.
+    Saving { idle: bool },
     /// The guest is over.
     Ended(End),
 }
@@ -49,6 +53,8 @@ pub enum End {
     Crashed(Box<Crash>),
     /// The monitor was told to end it by this signal.
     Signalled(i32),
+    /// It was saved, and goes on elsewhere.
+    Parked,
 }
 
 /// A failure of the monitor or its host, not of the guest.
@@ -82,6 +88,8 @@ pub struct VcpuLoop<M> {
     more: bool,
     exits: u64,
     console: Vec<u8>,
+    /// The guest waits in IDLE when the loop starts.
+    starts_idle: bool,
 }
 
 impl<M: Machine> VcpuLoop<M> {
@@ -110,6 +118,7 @@ impl<M: Machine> VcpuLoop<M> {
             more,
             exits,
             console,
+            starts_idle: false,
         }
     }
 
@@ -118,15 +127,29 @@ impl<M: Machine> VcpuLoop<M> {
     /// # Errors
     /// When the host fails; whatever the guest does is an [`End`].
     pub fn run(&mut self) -> Result<End, Error> {
-        let mut state = State::Enter;
+        let mut state = self.first()?;
         loop {
             state = match state {
                 State::Enter => self.enter()?,
                 State::Idle => self.idle()?,
-                State::Held => self.held()?,
+                State::Held { idle } => self.held(idle)?,
+                State::Saving { idle } => self.save(idle)?,
                 State::Ended(end) => return Ok(end),
             };
         }
+    }
+
+    /// Where the loop begins. A guest that was saved in IDLE gets what has come for it meanwhile, and comes out
+    /// of IDLE in any case: it is to hear that it was away.
+    fn first(&mut self) -> Result<State, Error> {
+        if self.starts_idle {
+            self.service()?;
+            let deadline = self.ram.registers().idle_deadline_ns.load(Ordering::Relaxed);
+            if deadline <= self.clock.now_ns() {
+                self.timer.raise();
+            }
+        }
+        Ok(State::Enter)
     }
 
     /// What surrounds the guest.
@@ -156,7 +179,7 @@ impl<M: Machine> VcpuLoop<M> {
     fn enter(&mut self) -> Result<State, Error> {
         let alarm = self.alarm();
         self.machine.before_entry(alarm).map_err(failed("prepare an entry"))?;
-        if let Some(state) = self.stopped() {
+        if let Some(state) = self.stopped(false) {
             return Ok(state);
         }
         self.clock.refresh_if_old(self.ram.registers());
@@ -269,49 +292,68 @@ impl<M: Machine> VcpuLoop<M> {
 
     /// Services everything, then continues the guest if something came of it, else sleeps once.
     fn idle(&mut self) -> Result<State, Error> {
-        let more = self.service()?;
+        let more = !self.machine.rests(self.clock.now_ns()) && self.service()?;
         let registers = self.ram.registers();
         self.poster.post(registers);
         let pending = registers.pending.load(Ordering::Acquire) != 0;
         let wanted = registers.idle_deadline_ns.load(Ordering::Relaxed);
-        let situation = Situation {
-            now_ns: self.clock.now_ns(),
-            pending,
-            more,
-            deadline_ns: (wanted != NO_DEADLINE).then_some(wanted),
-        };
-        match self.idling.next(situation) {
-            Idle::Run => return Ok(State::Enter),
-            Idle::TimerDue => {
-                self.timer.raise();
-                return Ok(State::Enter);
-            }
-            Idle::Work => {}
-            Idle::Spin => self.machine.look().map_err(failed("look for events"))?,
-            Idle::Deepen => self.machine.deepen().map_err(failed("idle deeply"))?,
-            Idle::SleepUntil(deadline) => {
-                let until = earlier(deadline, self.machine.deadline());
-                let timeout = until.map(|until| until.saturating_sub(situation.now_ns));
-                self.machine.wait(timeout).map_err(failed("wait for events"))?;
+        let now_ns = self.clock.now_ns();
+        let deadline_ns = (wanted != NO_DEADLINE).then_some(wanted);
+        let device_waits = self.machine.deadline().is_some();
+        let situation = Situation { now_ns, pending, more, deadline_ns, device_waits };
+        loop {
+            match self.idling.next(situation) {
+                Idle::Run => return Ok(State::Enter),
+                Idle::TimerDue => {
+                    self.timer.raise();
+                    return Ok(State::Enter);
+                }
+                Idle::Work => break,
+                Idle::Spin => {
+                    self.machine.look().map_err(failed("look for events"))?;
+                    break;
+                }
+                Idle::Deepen => self.machine.deepen().map_err(failed("idle deeply"))?,
+                Idle::SwapOut => {
+                    self.machine.swap_out().map_err(failed("swap the guest out"))?;
+                    // Devices that come to rest may have something to tell.
+                    if self.poster.post(self.ram.registers()) {
+                        break;
+                    }
+                }
+                Idle::Park => {
+                    if self.machine.may_park(situation.now_ns) {
+                        return Ok(State::Saving { idle: true });
+                    }
+                }
+                Idle::SleepUntil(deadline) => {
+                    let until = earlier(deadline, self.machine.deadline());
+                    let timeout = until.map(|until| until.saturating_sub(self.clock.now_ns()));
+                    self.machine.wait(timeout).map_err(failed("wait for events"))?;
+                    break;
+                }
             }
         }
-        Ok(self.stopped().unwrap_or(State::Idle))
+        Ok(self.stopped(true).unwrap_or(State::Idle))
     }
 
-    /// The state of a guest that must not go on: it is ended, or held.
-    fn stopped(&self) -> Option<State> {
-        match self.machine.ended_by_signal() {
-            Some(signal) => Some(State::Ended(End::Signalled(signal))),
-            None => self.machine.is_held().then_some(State::Held),
+    /// The state of a guest that must not go on: it is ended, saved, or held. `idle`: it waits in IDLE.
+    fn stopped(&self, idle: bool) -> Option<State> {
+        if let Some(signal) = self.machine.ended_by_signal() {
+            return Some(State::Ended(End::Signalled(signal)));
         }
+        if self.machine.asked() == Asked::Save {
+            return Some(State::Saving { idle });
+        }
+        self.machine.is_held().then_some(State::Held { idle })
     }
 
     /// Lets interrupts gather until the guest is released; then it gets all of them at once.
-    fn held(&mut self) -> Result<State, Error> {
+    fn held(&mut self, idle: bool) -> Result<State, Error> {
         self.poster.hold();
         self.machine.wait_released().map_err(failed("wait for a release"))?;
         self.poster.release();
-        if let Some(state) = self.stopped() {
+        if let Some(state) = self.stopped(idle) {
             return Ok(state);
         }
         self.service()?;

@@ -1,5 +1,6 @@
 //! What the vCPU loop needs of everything around the vCPU: devices, console, events, sleep.
 
+use crate::SavedLoop;
 use denali_hypervisor::Width;
 use std::io;
 
@@ -10,6 +11,16 @@ pub struct Alarm {
     pub at_ns: u64,
     /// How far it is away, in ns.
     pub left_ns: u64,
+}
+
+/// What was asked of the loop from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// To save the guest: the machine knows where and what for.
+    Save,
 }
 
 /// The guest's surroundings, driven by the loop on its one thread.
@@ -54,6 +65,31 @@ pub trait Machine {
     /// # Errors
     /// When the host fails.
     fn deepen(&mut self) -> io::Result<()>;
+
+    /// Whether the guest's memory is out and nothing has come for it since: then there is nothing to service.
+    fn rests(&self, now_ns: u64) -> bool;
+
+    /// The guest's memory is to leave, as it sleeps on and on. It comes back with the next
+    /// [service](Machine::service) or entry. A host that cannot do it leaves the memory where it is.
+    ///
+    /// # Errors
+    /// When the memory can neither leave nor stay.
+    fn swap_out(&mut self) -> io::Result<()>;
+
+    /// Whether the guest, which sleeps, is to be saved and to go on elsewhere.
+    fn may_park(&mut self, now_ns: u64) -> bool;
+
+    /// What was asked for and is not yet done.
+    fn asked(&self) -> Asked;
+
+    /// What this boot of the host is called; empty = unknown.
+    fn boot_id(&self) -> &str;
+
+    /// Saves the guest with everything around it. True: it goes on elsewhere, and ends here.
+    ///
+    /// # Errors
+    /// When the guest can neither be saved nor go on.
+    fn save(&mut self, state: SavedLoop, now_ns: u64) -> io::Result<bool>;
 
     /// Called before every entry: makes sure that a guest which computes is interrupted after a
     /// quantum, or for `alarm` where that is sooner, and looks at the outside when one has passed.

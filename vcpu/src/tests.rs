@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+mod saving;
+
 const TEXT: u64 = 0x20_0000;
 const STACK: u64 = 0x20_0000;
 const IDLE: Exit = out(denali_abi::doorbell::IDLE, 0);
@@ -72,6 +74,19 @@ struct ScriptedMachine {
     held: bool,
     /// The next service leaves something undone.
     more: Rc<RefCell<bool>>,
+    /// The memory is out.
+    out: bool,
+    saves: Rc<RefCell<Saves>>,
+}
+
+/// What is asked about saving, and what was saved.
+#[derive(Default)]
+struct Saves {
+    /// The guest is to be saved at its next entry or wait.
+    asked: bool,
+    /// It then goes on here.
+    goes_on: bool,
+    saved: Vec<SavedLoop>,
 }
 
 impl Machine for ScriptedMachine {
@@ -113,6 +128,36 @@ impl Machine for ScriptedMachine {
         Ok(())
     }
 
+    fn rests(&self, _: u64) -> bool {
+        self.out
+    }
+
+    fn swap_out(&mut self) -> io::Result<()> {
+        self.log.borrow_mut().push("swap out".into());
+        self.out = true;
+        Ok(())
+    }
+
+    fn may_park(&mut self, _: u64) -> bool {
+        true
+    }
+
+    fn asked(&self) -> Asked {
+        if self.saves.borrow().asked { Asked::Save } else { Asked::Nothing }
+    }
+
+    fn boot_id(&self) -> &str {
+        "this one"
+    }
+
+    fn save(&mut self, state: SavedLoop, _: u64) -> io::Result<bool> {
+        self.log.borrow_mut().push("save".into());
+        let mut saves = self.saves.borrow_mut();
+        saves.asked = false;
+        saves.saved.push(state);
+        Ok(!saves.goes_on)
+    }
+
     fn deepen(&mut self) -> io::Result<()> {
         self.log.borrow_mut().push("deepen".into());
         Ok(())
@@ -151,6 +196,7 @@ struct Guest {
     idle: IdlePolicy,
     hold: Rc<RefCell<bool>>,
     more: Rc<RefCell<bool>>,
+    saves: Rc<RefCell<Saves>>,
 }
 
 impl Guest {
@@ -159,7 +205,13 @@ impl Guest {
         space.set("text", TEXT, TEXT + 4096, Some(Access::ReadExecute)).unwrap();
         let ram = Rc::new(GuestRam::new(space, Backing::Private).unwrap());
         ram.registers().idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
-        let idle = IdlePolicy { sleep: true, spin_max_ns: 0, deep_after_ns: None };
+        let idle = IdlePolicy {
+            sleep: true,
+            spin_max_ns: 0,
+            deep_after_ns: None,
+            out_after_ns: None,
+            park: None,
+        };
         Self {
             ram,
             batcher: Batcher::new(),
@@ -167,10 +219,15 @@ impl Guest {
             idle,
             hold: Rc::default(),
             more: Rc::default(),
+            saves: Rc::default(),
         }
     }
 
     fn run(&self, steps: Vec<Step>, wakes: Vec<Option<Line>>) -> End {
+        self.create(steps, wakes).run().unwrap()
+    }
+
+    fn create(&self, steps: Vec<Step>, wakes: Vec<Option<Line>>) -> VcpuLoop<ScriptedMachine> {
         let mut registers = Registers { rip: TEXT, rflags: 2, ..Registers::default() };
         registers.gpr[denali_abi::frame::GPR_RSP] = STACK;
         let vcpu = ScriptedVcpu {
@@ -186,12 +243,14 @@ impl Guest {
             hold: self.hold.clone(),
             held: false,
             more: self.more.clone(),
+            out: false,
+            saves: self.saves.clone(),
         };
         let clock = GuestClock::new(ClockStart::now(), None, 0);
         let timer = self.batcher.timer_line();
         let poster = Poster::new(self.batcher.clone());
         let ram = self.ram.clone();
-        VcpuLoop::new(Box::new(vcpu), ram, machine, poster, timer, clock, self.idle).run().unwrap()
+        VcpuLoop::new(Box::new(vcpu), ram, machine, poster, timer, clock, self.idle)
     }
 
     fn log(&self) -> String {
@@ -268,8 +327,8 @@ fn a_guest_that_sleeps_for_long_is_deeply_idle_once() {
     guest.idle.deep_after_ns = Some(1);
     let line = guest.batcher.device_line(1);
     guest.run(vec![then(IDLE), then(TERMINATE)], vec![None, None, line]);
-    let expected = "run 0x200000, service, wait true, service, deepen, service, wait false, \
-                    service, wait false, service, run 0x200000";
+    let expected = "run 0x200000, service, wait true, service, deepen, wait false, service, wait false, \
+                    service, run 0x200000";
     assert_eq!(guest.log(), expected);
 }
 

@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::report::Counters;
 use crate::report::CrashReport;
 use crate::start;
-use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, MONITOR_FAILED};
+use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, HOST_LACKS, MONITOR_FAILED, PARKED};
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
 use serde::Serialize;
@@ -36,6 +36,23 @@ pub(crate) fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
+/// Ends the process because the guest's memory cannot be had any more, and says so. Any thread may call it.
+pub(crate) fn memory_lost(name: &str, output: Output, why: &str) -> ! {
+    output.message(&format!("denali: the guest {name} is lost: {why}"));
+    output.event(&Lost { name, status: HOST_LACKS, reason: "lost", message: why });
+    exit_now(HOST_LACKS)
+}
+
+/// The last event of a guest whose memory cannot be had.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "ended")]
+struct Lost<'a> {
+    name: &'a str,
+    status: u8,
+    reason: &'a str,
+    message: &'a str,
+}
+
 /// How a guest ended, as programs are told.
 #[derive(Debug, Serialize)]
 #[serde(tag = "reason", rename_all = "lowercase")]
@@ -52,6 +69,8 @@ pub(crate) enum Ending {
         /// By this signal.
         signal: i32,
     },
+    /// It is in its region, and can go on from there.
+    Parked,
 }
 
 /// The last event of a guest.
@@ -110,6 +129,7 @@ impl Ending {
         match self {
             Self::Terminated => terminated,
             Self::Crashed { .. } => GUEST_CRASHED,
+            Self::Parked => PARKED,
             Self::Signalled { signal } => ENDED_BY_SIGNAL.saturating_add(*signal as u8),
         }
     }

@@ -6,10 +6,11 @@ use denali_abi::frame::{GPR_RDI, GPR_RSP};
 use denali_abi::layout::{ARGUMENTS, BOOT_INFORMATION};
 use denali_abi::registers::NO_DEADLINE;
 use denali_arch::image::Image;
-use denali_hypervisor::{Backing, GuestRam, ImagePart, Registers};
+use denali_hypervisor::{Backing, GuestRam, ImageCopy, ImagePart, Registers};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::uio::pread;
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
@@ -82,24 +83,43 @@ pub(crate) fn read_image(ram: &GuestRam, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Where what a guest starts with is.
+pub(crate) enum Memory {
+    /// In its image.
+    Fresh,
+    /// In its region, from which it will be brought in; also what is as in the image.
+    InRegion,
+    /// In a snapshot, from this place of the file on.
+    InSnapshot((OwnedFd, u64)),
+}
+
 /// Makes the memory of a guest with its image loaded.
 pub(crate) fn load(
     image: &Image,
-    (file, bytes): (ImageFile, &[u8]),
-    memory_size: u64,
+    file: ImageFile,
+    (memory_size, memory): (u64, Memory),
     backing: Backing,
 ) -> Result<GuestRam, StartError> {
     let space = image.address_space(memory_size)?;
     let mut ram = GuestRam::new(space, backing)?;
+    let is_fresh = matches!(memory, Memory::Fresh);
+    if let Memory::InSnapshot((file, offset)) = memory {
+        ram.map_base(file, offset)?;
+    }
     let parts = image.file_parts().iter().map(|part| ImagePart {
         start: part.start,
         end: part.end,
         file_offset: part.file_offset,
     });
     ram.map_image(file.descriptor, parts.collect())?;
-    for copy in image.copies() {
-        let source = copy.file_offset as usize..(copy.file_offset + copy.length) as usize;
-        ram.load(copy.address, &bytes[source]).map_err(|_| StartError::Memory)?;
+    let copies = image.copies().iter().map(|copy| ImageCopy {
+        address: copy.address,
+        length: copy.length,
+        file_offset: copy.file_offset,
+    });
+    match is_fresh {
+        true => ram.load_copies(copies.collect())?,
+        false => ram.remember_copies(copies.collect())?,
     }
     Ok(ram)
 }
@@ -139,17 +159,30 @@ fn initialise_registers(ram: &GuestRam) -> Result<(), StartError> {
     registers.memory_size.store(ram.space().memory_size(), Ordering::Relaxed);
     registers.generation.store(1, Ordering::Relaxed);
     registers.idle_deadline_ns.store(NO_DEADLINE, Ordering::Relaxed);
-    let mut entropy = [0_u8; 32];
-    // SAFETY: the buffer is writable for the 32 bytes asked for; requests this small are never cut.
-    let got = unsafe { libc::getrandom(entropy.as_mut_ptr().cast(), entropy.len(), 0) };
-    if got != entropy.len() as isize {
-        return Err(StartError::Host { what: "get random bytes", source: nix::Error::last() });
-    }
-    for (word, bytes) in registers.entropy.iter().zip(entropy.chunks_exact(8)) {
-        let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
+    let entropy =
+        entropy().map_err(|source| StartError::Host { what: "get random bytes", source })?;
+    for (word, value) in registers.entropy.iter().zip(entropy) {
         word.store(value, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// 32 random bytes of the host, as words.
+pub(crate) fn entropy() -> nix::Result<[u64; 4]> {
+    let mut words = [0_u64; 4];
+    let length = size_of_val(&words);
+    // SAFETY: the words are writable for the bytes asked for; requests this small are never cut.
+    let got = unsafe { libc::getrandom(words.as_mut_ptr().cast(), length, 0) };
+    if got == length as isize { Ok(words) } else { Err(nix::Error::last()) }
+}
+
+/// Tells a guest that is a copy which devices it has, in the boot information.
+pub(crate) fn tell_devices(ram: &GuestRam, devices: &[DeviceEntry]) {
+    let mut boot = BootInformation::EMPTY;
+    boot.devices[..devices.len()].copy_from_slice(devices);
+    let at = offset_of!(BootInformation, devices);
+    // Boot information is inside every guest's memory.
+    let _ = ram.load(BOOT_INFORMATION + at as u64, &boot.as_bytes()[at..]);
 }
 
 /// A device's name as the boot information has it, cut at a character's border if it is too long.

@@ -2,6 +2,7 @@
 //! nothing: every resource is a descriptor that the launcher passed. It runs in a program of its own,
 //! `denali-vmm`, or in the launcher's, which becomes the monitor.
 
+mod control;
 mod devices;
 mod end;
 mod events;
@@ -9,6 +10,7 @@ mod guest;
 mod machine;
 mod output;
 pub mod report;
+mod residence;
 mod sandbox;
 mod start;
 

@@ -90,6 +90,8 @@ pub(crate) fn needs(spec: &MachineSpec) -> Needs {
         }
     }
     needs.broker |= needs.vhost_user;
+    needs.control = spec.control.listener.is_some() || spec.control.channel.is_some();
+    needs.swap = spec.swap.is_some();
     needs
 }
 

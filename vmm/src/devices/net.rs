@@ -116,6 +116,10 @@ impl NetBackend for UserBackend {
         self.gateway.begin(now_ns);
     }
 
+    fn busy(&self) -> Option<&'static str> {
+        self.gateway.busy()
+    }
+
     fn transmit(&mut self, packet: &Packet<'_, '_>) -> Sent {
         packet.copy_frame(&mut self.frame);
         self.gateway.transmit(&self.frame);

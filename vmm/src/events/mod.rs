@@ -37,6 +37,18 @@ pub(crate) struct Events {
     share: Share,
     watcher: Watcher,
     slept_long: bool,
+    /// Where requests of a keeper or a person come from.
+    control: Option<RawFd>,
+    came: Came,
+}
+
+/// What has come and is not yet looked after.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    /// Something for a device.
+    for_guest: bool,
+    /// A request.
+    for_control: bool,
 }
 
 impl Events {
@@ -58,12 +70,30 @@ impl Events {
             sleeper,
             signals,
             slept_long: true,
+            control: None,
+            came: Came::default(),
         })
     }
 
     /// Wakes [`Events::wait`] when `source` becomes readable.
     pub(crate) fn watch(&self, source: RawFd) -> io::Result<()> {
         self.sleeper.watch(source)
+    }
+
+    /// Wakes [`Events::wait`] when `source` has a request; that is nothing for the guest.
+    pub(crate) fn watch_control(&mut self, source: RawFd) -> io::Result<()> {
+        self.control = Some(source);
+        self.sleeper.watch(source)
+    }
+
+    /// Whether there may be a request.
+    pub(crate) fn take_request_came(&mut self) -> bool {
+        std::mem::take(&mut self.came.for_control)
+    }
+
+    /// Whether something has come for a device since [`Events::looks`].
+    pub(crate) fn has_come(&self) -> bool {
+        self.came.for_guest
     }
 
     /// What signals have asked for.
@@ -82,7 +112,8 @@ impl Events {
     }
 
     /// All that has arrived is looked after from here on.
-    pub(crate) fn looks(&self) {
+    pub(crate) fn looks(&mut self) {
+        self.came.for_guest = false;
         self.watcher.looks();
     }
 
@@ -103,6 +134,7 @@ impl Events {
 
     fn end_quantum(&mut self) -> io::Result<()> {
         self.signals.take()?;
+        self.came.for_control = self.control.is_some();
         let ended = self.turn.quantum_ended(self.share.used_ns());
         if ended.precedence_changed {
             self.share.set(self.turn.precedence());
@@ -152,15 +184,25 @@ impl Events {
         match woken {
             Woken::Interrupted => self.signals.take(),
             Woken::By(source) if *source == self.signals.as_raw_fd() => self.signals.take(),
-            Woken::By(_) | Woken::TimedOut => Ok(()),
+            Woken::By(source) => {
+                let is_request = self.control == Some(*source);
+                self.came.for_control |= is_request;
+                self.came.for_guest |= !is_request;
+                Ok(())
+            }
+            Woken::TimedOut => Ok(()),
         }
     }
 
-    /// Sleeps until signals have come, and takes them.
+    /// Sleeps until signals or requests have come, and takes the signals.
     pub(crate) fn wait_signals(&mut self) -> io::Result<()> {
         self.quantum.disarm()?;
         self.watcher.pause()?;
-        poll(&mut [pollfd(self.signals.as_raw_fd(), libc::POLLIN)])?;
+        // A descriptor of -1 is passed over.
+        let control = pollfd(self.control.unwrap_or(-1), libc::POLLIN);
+        let mut polled = [pollfd(self.signals.as_raw_fd(), libc::POLLIN), control];
+        poll(&mut polled)?;
+        self.came.for_control |= polled[1].revents != 0;
         self.signals.take()
     }
 

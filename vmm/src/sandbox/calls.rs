@@ -14,11 +14,31 @@ pub(super) fn needed(needs: &Needs) -> impl Iterator<Item = Allowed> {
         (needs.wire, WIRE),
         (needs.vhost_user, VHOST_USER),
         (needs.broker, BROKER),
+        (needs.control, CONTROL),
+        (needs.swap, SWAP),
     ];
     let sometimes =
         sometimes.into_iter().filter(|(needed, _)| *needed).flat_map(|(_, calls)| calls);
-    ALWAYS.iter().chain(sometimes).copied()
+    let pager = denali_pager::SYSTEM_CALLS.iter().filter(|_| needs.swap);
+    // Calls of which arguments matter have rules of their own.
+    let pager = pager.filter(|(call, _)| !RULED.contains(call));
+    ALWAYS.iter().chain(sometimes).chain(pager).copied()
 }
+
+/// Calls that are allowed with certain arguments only.
+pub(super) const RULED: [libc::c_long; 11] = [
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_rt_sigaction,
+    libc::SYS_tgkill,
+    libc::SYS_sched_setattr,
+    libc::SYS_fcntl,
+    libc::SYS_setsockopt,
+    libc::SYS_ioctl,
+    libc::SYS_prctl,
+];
 
 /// Calls that every guest's monitor makes.
 #[rustfmt::skip]
@@ -103,13 +123,37 @@ const BROKER: &[Allowed] = &[
     (libc::SYS_recvmsg, "the broker passes a connection"),
 ];
 
+/// A control socket.
+#[rustfmt::skip]
+const CONTROL: &[Allowed] = &[
+    (libc::SYS_recvmsg, "requests"),
+    (libc::SYS_sendmsg, "answers"),
+    (libc::SYS_pwrite64, "a snapshot"),
+    (libc::SYS_ftruncate, "a snapshot"),
+    (libc::SYS_fdatasync, "a snapshot"),
+    (libc::SYS_lseek, "where the memory of a copy has pages of its own"),
+];
+
+/// A swap region.
+#[rustfmt::skip]
+const SWAP: &[Allowed] = &[
+    (libc::SYS_io_uring_enter, "pages leave and come"),
+    (libc::SYS_preadv, "pages come, without io_uring"),
+    (libc::SYS_pwritev, "pages leave, without io_uring"),
+    (libc::SYS_fdatasync, "a parked guest is on the disk"),
+    (libc::SYS_fallocate, "memory in a file goes back to the host"),
+    (libc::SYS_lseek, "where memory in a file has pages"),
+    (libc::SYS_mlock, "keys stay out of the host's swap"),
+    (libc::SYS_munlock, "keys that are no longer used"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_call_is_listed_twice_for_one_reason() {
-        for list in [ALWAYS, DISK, URING, DATAGRAMS, WIRE, VHOST_USER, BROKER] {
+        for list in [ALWAYS, DISK, URING, DATAGRAMS, WIRE, VHOST_USER, BROKER, CONTROL, SWAP] {
             let mut calls: Vec<_> = list.iter().map(|(call, _)| call).collect();
             calls.sort_unstable();
             assert!(calls.windows(2).all(|pair| pair[0] != pair[1]));

@@ -3,6 +3,7 @@
 
 use crate::events::ARRIVAL;
 use crate::start::StartError;
+use denali_hypervisor::kvm::SAVE_IOCTLS;
 use nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -31,6 +32,10 @@ pub(crate) struct Needs {
     pub(crate) vhost_user: bool,
     /// A broker.
     pub(crate) broker: bool,
+    /// A control socket.
+    pub(crate) control: bool,
+    /// A swap region.
+    pub(crate) swap: bool,
 }
 
 /// Gives up core dumps, new privileges and all system calls but those needed.
@@ -84,6 +89,9 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
     // Connections reset instead of closed.
     let option = [equal(1, libc::SOL_SOCKET as u64)?, equal(2, libc::SO_LINGER as u64)?];
     rules.insert(libc::SYS_setsockopt, vec![SeccompRule::new(option.to_vec())?]);
+    if needs.swap {
+        rules.insert(libc::SYS_prctl, vec![rule(0, libc::PR_SET_NAME as u64)?]);
+    }
     let ioctls = ioctls(needs)?;
     if !ioctls.is_empty() {
         rules.insert(libc::SYS_ioctl, ioctls);
@@ -118,7 +126,8 @@ fn shares(needs: &Needs) -> Result<Vec<SeccompRule>, seccompiler::BackendError> 
     [Some(0), needs.tracee].into_iter().flatten().map(|task| rule(0, u64::from(task))).collect()
 }
 
-/// Running the vCPU, and its way out of an exception; what the driver of a tap's card takes.
+/// Running the vCPU, its way out of an exception, and saving it; what the driver of a tap's card takes; memory
+/// that comes back.
 fn ioctls(needs: &Needs) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVM_RUN: u64 = 0xae80;
     const KVM_GET_SREGS: u64 = 0x8138_ae83;
@@ -126,7 +135,10 @@ fn ioctls(needs: &Needs) -> Result<Vec<SeccompRule>, seccompiler::BackendError> 
     const TUNSETOFFLOAD: u64 = 0x4004_54d0;
     let kvm = [KVM_RUN, KVM_GET_SREGS, KVM_SET_SREGS].into_iter().filter(|_| needs.kvm);
     let tap = [TUNSETOFFLOAD].into_iter().filter(|_| needs.wire);
-    kvm.chain(tap).map(|request| rule(1, request)).collect()
+    let saves = needs.kvm && (needs.swap || needs.control);
+    let save = SAVE_IOCTLS.into_iter().filter(|_| saves);
+    let pager = denali_pager::IOCTLS.iter().map(|(request, _)| *request).filter(|_| needs.swap);
+    kvm.chain(tap).chain(save).chain(pager).map(|request| rule(1, request)).collect()
 }
 
 /// One process, the guest: to continue and stop it, to read and set its registers, to know its signals.
@@ -181,6 +193,8 @@ mod tests {
             wire: true,
             vhost_user: true,
             broker: true,
+            control: true,
+            swap: true,
         };
         for needs in [Needs::default(), Needs { kvm: true, ..Needs::default() }, everything] {
             assert!(compile(&needs).is_ok(), "{needs:?}");

@@ -1,11 +1,19 @@
 //! The guest's surroundings as the vCPU loop sees them: bus, events and console of one guest.
 
+mod memory;
+mod requests;
+mod saving;
+
+pub(crate) use saving::Identity;
+
+use crate::control::Control;
 use crate::devices::{self, DeviceCounters};
 use crate::events::Events;
 use crate::output::Output;
-use denali_devices::Bus;
+use crate::residence::Residence;
+use denali_devices::{Bus, BusState, NotAtRest};
 use denali_hypervisor::{GuestRam, Width};
-use denali_vcpu::{Alarm, Machine};
+use denali_vcpu::{Alarm, Asked, Machine, SavedLoop};
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -26,6 +34,16 @@ pub(crate) struct GuestMachine {
     pub(crate) names: Vec<String>,
     /// The guest is deeply idle.
     pub(crate) deep: bool,
+    /// Who asks from outside.
+    pub(crate) control: Option<Control>,
+    /// Where the guest's memory is, if it can be elsewhere.
+    pub(crate) residence: Option<Residence>,
+    /// What the guest has in its virtual registers.
+    pub(crate) generation: u64,
+    /// The devices as they were when the memory left.
+    pub(crate) devices_saved: Option<Result<BusState, NotAtRest>>,
+    /// Who the guest is.
+    pub(crate) identity: Identity,
 }
 
 impl GuestMachine {
@@ -55,6 +73,16 @@ enum Life {
     Held,
     /// It is released.
     Released,
+    /// Its memory is out.
+    #[serde(rename = "swapped_out")]
+    SwappedOut {
+        /// Pages in its region.
+        pages: u64,
+    },
+    /// Its memory is back, or on its way.
+    Woken,
+    /// It goes on elsewhere.
+    Parked,
 }
 
 /// Counters that were asked for.
@@ -107,6 +135,7 @@ impl Machine for GuestMachine {
 
     fn service(&mut self, now_ns: u64) -> io::Result<bool> {
         self.events.looks();
+        self.bring_in();
         Ok(self.bus.service(&self.ram, now_ns).more)
     }
 
@@ -117,13 +146,13 @@ impl Machine for GuestMachine {
     fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()> {
         self.events.wait(timeout_ns.map(Duration::from_nanos))?;
         self.tell_counters();
-        Ok(())
+        self.hear(true)
     }
 
     fn look(&mut self) -> io::Result<()> {
         self.events.look()?;
         self.tell_counters();
-        Ok(())
+        self.hear(true)
     }
 
     /// Gives the host back what the guest's work needed and its idle life does not.
@@ -141,6 +170,10 @@ impl Machine for GuestMachine {
             self.output.event(&Life::Awake);
         }
         self.tell_counters();
+        self.hear(false)?;
+        if self.asked() == Asked::Nothing && !self.events.is_held() {
+            self.bring_in();
+        }
         Ok(())
     }
 
@@ -150,12 +183,43 @@ impl Machine for GuestMachine {
 
     fn wait_released(&mut self) -> io::Result<()> {
         self.output.event(&Life::Held);
-        while self.events.is_held() && self.events.ended_by().is_none() {
+        while self.events.is_held()
+            && self.events.ended_by().is_none()
+            && self.asked() == Asked::Nothing
+        {
             self.events.wait_signals()?;
             self.tell_counters();
+            self.hear(true)?;
         }
         self.output.event(&Life::Released);
         Ok(())
+    }
+
+    fn rests(&self, now_ns: u64) -> bool {
+        let out = self.residence.as_ref().is_some_and(Residence::is_out);
+        out && !self.events.has_come() && self.bus.deadline().is_none_or(|at| at > now_ns)
+    }
+
+    fn swap_out(&mut self) -> io::Result<()> {
+        // What stands against it has been said.
+        let _ = self.leave();
+        Ok(())
+    }
+
+    fn may_park(&mut self, _now_ns: u64) -> bool {
+        self.residence.is_some() && self.can_save_devices()
+    }
+
+    fn asked(&self) -> Asked {
+        self.save_asked()
+    }
+
+    fn boot_id(&self) -> &str {
+        &self.identity.boot_id
+    }
+
+    fn save(&mut self, state: SavedLoop, _now_ns: u64) -> io::Result<bool> {
+        Ok(self.save_as_asked(state))
     }
 
     fn ended_by_signal(&self) -> Option<i32> {

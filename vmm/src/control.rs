@@ -1,0 +1,248 @@
+//! Requests of a keeper or a person: who asks, what is asked, and the answers.
+
+use denali_control::{Received, Request, Tell, Told, receive};
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, accept4};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Most clients at a time; further ones wait in the listening socket's queue.
+const CLIENTS_MAX: usize = 8;
+
+/// The monitor's end of the control protocol.
+pub(crate) struct Control {
+    /// Readable when somebody has something to say.
+    epoll: OwnedFd,
+    listener: Option<OwnedFd>,
+    clients: Vec<OwnedFd>,
+    /// The client that is told of everything: the keeper.
+    keeper: Option<RawFd>,
+    asked: Option<Asking>,
+    buffer: Vec<u8>,
+}
+
+/// A request that is not answered yet; meanwhile no other is taken.
+pub(crate) struct Asking {
+    client: RawFd,
+    /// What is asked.
+    pub(crate) request: Request,
+    /// The descriptor that came along.
+    pub(crate) file: Option<OwnedFd>,
+}
+
+impl Control {
+    /// A control that listens at `listener` and is connected to a keeper by `channel`; `None` where there is
+    /// neither.
+    pub(crate) fn new(
+        listener: Option<OwnedFd>,
+        channel: Option<OwnedFd>,
+    ) -> io::Result<Option<Self>> {
+        if listener.is_none() && channel.is_none() {
+            return Ok(None);
+        }
+        let descriptor = epoll::create(true)?;
+        // SAFETY: the descriptor was made by the call above and belongs to nobody else.
+        let epoll = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let keeper = channel.as_ref().map(AsRawFd::as_raw_fd);
+        let mut control =
+            Self { epoll, listener, clients: Vec::new(), keeper, asked: None, buffer: Vec::new() };
+        if let Some(listener) = &control.listener {
+            control.watch(listener.as_raw_fd())?;
+        }
+        if let Some(channel) = channel {
+            control.add(channel)?;
+        }
+        Ok(Some(control))
+    }
+
+    /// Becomes readable when [`Control::look`] would find something.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    /// The request that waits for its answer.
+    pub(crate) fn asked(&self) -> Option<&Request> {
+        self.asked.as_ref().map(|asking| &asking.request)
+    }
+
+    /// Takes the request that waits, to [answer](Control::answer) it.
+    pub(crate) fn take(&mut self) -> Option<Asking> {
+        self.asked.take()
+    }
+
+    /// Takes the descriptor that came along with the request that waits.
+    pub(crate) fn take_file(&mut self) -> Option<OwnedFd> {
+        self.asked.as_mut().and_then(|asking| asking.file.take())
+    }
+
+    /// Takes what clients have said, one request at a time, without waiting.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
+        while self.asked.is_none() {
+            let mut events = [epoll::Event::new(epoll::Events::empty(), 0)];
+            if epoll::wait(self.epoll.as_raw_fd(), 0, &mut events)? == 0 {
+                break;
+            }
+            let source = { events[0].data } as RawFd;
+            match self.listener.as_ref().map(AsRawFd::as_raw_fd) {
+                Some(listener) if listener == source => self.accept(listener)?,
+                _ => self.hear(source),
+            }
+        }
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
+    /// Answers a request.
+    pub(crate) fn answer(&mut self, asking: &Asking, told: &Told) {
+        self.tell(asking.client, told);
+    }
+
+    /// Tells the keeper, if there is one.
+    pub(crate) fn tell_keeper(&mut self, told: &Told) {
+        if let Some(keeper) = self.keeper {
+            self.tell(keeper, told);
+        }
+    }
+
+    /// A client that does not take what it is told is one no more.
+    fn tell(&mut self, client: RawFd, told: &Told) {
+        let found = self.clients.iter().find(|socket| socket.as_raw_fd() == client);
+        if found.is_some_and(|socket| told.tell(socket.as_fd()).is_err()) {
+            self.forget(client);
+        }
+    }
+
+    fn accept(&mut self, listener: RawFd) -> io::Result<()> {
+        match accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            Ok(descriptor) => {
+                // SAFETY: the descriptor was made by the call above and belongs to nobody else.
+                let client = unsafe { OwnedFd::from_raw_fd(descriptor) };
+                self.add(client)
+            }
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => {
+                // No room: nobody is heard any more, which is better than to be woken for ever.
+                self.unwatch(listener);
+                self.listener = None;
+                Ok(())
+            }
+            // It has gone again.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn add(&mut self, client: OwnedFd) -> io::Result<()> {
+        self.watch(client.as_raw_fd())?;
+        self.clients.push(client);
+        if self.clients.len() == CLIENTS_MAX
+            && let Some(listener) = &self.listener
+        {
+            self.unwatch(listener.as_raw_fd());
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, client: RawFd) {
+        let Some(socket) = self.clients.iter().find(|socket| socket.as_raw_fd() == client) else {
+            return self.unwatch(client);
+        };
+        match receive(socket.as_fd(), &mut self.buffer) {
+            Ok(Received::Message(descriptors)) => self.understand(client, descriptors),
+            Ok(Received::Nothing) => {}
+            Ok(Received::Gone) | Err(_) => self.forget(client),
+        }
+    }
+
+    fn understand(&mut self, client: RawFd, descriptors: Vec<OwnedFd>) {
+        match serde_json::from_slice(&self.buffer) {
+            Ok(request) => {
+                let file = descriptors.into_iter().next();
+                self.asked = Some(Asking { client, request, file });
+            }
+            Err(error) => {
+                self.tell(client, &Told::Refused { why: format!("not understood: {error}") });
+            }
+        }
+    }
+
+    fn forget(&mut self, client: RawFd) {
+        self.unwatch(client);
+        self.clients.retain(|socket| socket.as_raw_fd() != client);
+        if self.keeper == Some(client) {
+            self.keeper = None;
+        }
+        if self.clients.len() == CLIENTS_MAX - 1
+            && let Some(listener) = self.listener.as_ref().map(AsRawFd::as_raw_fd)
+        {
+            // It was watched before, so there is room for it.
+            let _ = self.watch(listener);
+        }
+    }
+
+    fn watch(&self, source: RawFd) -> io::Result<()> {
+        let event = epoll::Event::new(epoll::Events::EPOLLIN, source as u64);
+        let add = epoll::ControlOptions::EPOLL_CTL_ADD;
+        match epoll::ctl(self.epoll.as_raw_fd(), add, source, event) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    fn unwatch(&self, source: RawFd) {
+        let event = epoll::Event::new(epoll::Events::empty(), 0);
+        // What is not watched need not be removed.
+        let _ =
+            epoll::ctl(self.epoll.as_raw_fd(), epoll::ControlOptions::EPOLL_CTL_DEL, source, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use denali_control::pair;
+
+    fn heard(socket: &OwnedFd) -> Option<Told> {
+        let mut buffer = Vec::new();
+        match receive(socket.as_fd(), &mut buffer).unwrap() {
+            Received::Message(_) => Some(serde_json::from_slice(&buffer).unwrap()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn one_request_is_answered_after_the_other() {
+        let (ours, theirs) = pair().unwrap();
+        let mut control = Control::new(None, Some(theirs)).unwrap().unwrap();
+        control.look().unwrap();
+        assert!(control.asked().is_none());
+        Request::Status {}.tell(ours.as_fd()).unwrap();
+        Request::Park {}.tell(ours.as_fd()).unwrap();
+        for expected in [Request::Status {}, Request::Park {}] {
+            control.look().unwrap();
+            let asking = control.take().unwrap();
+            assert_eq!(asking.request, expected);
+            control.answer(&asking, &Told::SwappedOut { pages: 1 });
+            assert_eq!(heard(&ours), Some(Told::SwappedOut { pages: 1 }));
+        }
+        control.look().unwrap();
+        assert!(control.asked().is_none());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_and_who_leaves_is_forgotten() {
+        let (ours, theirs) = pair().unwrap();
+        let mut control = Control::new(None, Some(theirs)).unwrap().unwrap();
+        denali_control::send(ours.as_fd(), b"{}", &[]).unwrap();
+        control.look().unwrap();
+        assert!(control.asked().is_none());
+        assert!(matches!(heard(&ours), Some(Told::Refused { .. })));
+        drop(ours);
+        control.look().unwrap();
+        assert!(control.clients.is_empty() && control.keeper.is_none());
+        control.tell_keeper(&Told::SwappedOut { pages: 1 });
+    }
+
+    #[test]
+    fn nobody_to_be_heard_needs_no_control() {
+        assert!(Control::new(None, None).unwrap().is_none());
+    }
+}

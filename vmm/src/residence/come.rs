@@ -1,0 +1,230 @@
+//! Pages come back: the working set at once, the rest as the guest touches it.
+
+use super::leave::runs;
+use super::{REGISTERS, Residence, ResidenceError, host};
+use crate::end::memory_lost;
+use denali_abi::layout::{PAGE_SIZE, RAM_START};
+use denali_arch::space::Access;
+use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
+use denali_swap::{PAGE, PageNumber};
+use nix::time::{ClockId, clock_gettime};
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Pages that are read at once where everything is: 1 MiB.
+const AT_ONCE: usize = 256;
+
+/// Ranges of missing pages that lie no further apart than this are one: a guest has few mappings.
+const GAP: u32 = 64;
+
+/// When what the guest does not touch is brought back too: one that sleeps again soon need not have it.
+const COMPLETE_AFTER: Duration = Duration::from_secs(10);
+
+/// A page that the guest has not used for so much of its own time is in no working set, in ns.
+const WINDOW_NS: u64 = 200_000_000;
+
+/// Pages that come with one that was touched.
+const READ_AHEAD: usize = 16;
+
+impl Residence {
+    /// Brings the memory back, if it is out, so that the guest can go on; says whether it was.
+    pub(crate) fn bring_in(&mut self) -> Result<bool, ResidenceError> {
+        if !std::mem::take(&mut self.out) {
+            return Ok(false);
+        }
+        self.counters.woken += 1;
+        self.let_go();
+        self.restore_originals()?;
+        if self.store()?.contains(REGISTERS) {
+            self.read_in(&[REGISTERS])?;
+        }
+        if self.uffd.is_none() || self.ram.has_base() {
+            let all: Vec<PageNumber> = self.store()?.pages().collect();
+            self.read_in(&all)?;
+            return Ok(true);
+        }
+        if self.limit.is_none() && self.prefetch {
+            let mut working_set = std::mem::take(&mut self.working_set);
+            let (mut ahead, sampling) = working_set.wake(self.store()?.pages(), true);
+            self.working_set = working_set;
+            if sampling {
+                ahead.sort_unstable();
+                let mut content = vec![0; ahead.len() * PAGE];
+                self.store()?.read(&ahead, &mut content)?;
+                self.start_pager(Prefetched::new(ahead, content).unwrap_or_default())?;
+                return Ok(true);
+            }
+            self.read_in(&ahead)?;
+        }
+        self.go_on()?;
+        Ok(true)
+    }
+
+    /// Has pages evicted from the start, if there may not be more than so many in memory.
+    pub(crate) fn begin_paging(&mut self) -> Result<(), ResidenceError> {
+        match self.limit {
+            Some(_) if self.ram.has_base() => Err(ResidenceError::Pager(
+                "a guest from a snapshot has no \"resident_limit\"; leave it out".into(),
+            )),
+            Some(_) if self.pager.is_none() => self.go_on(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a pager bring back what is still out, or evict what is too much.
+    pub(super) fn go_on(&mut self) -> Result<(), ResidenceError> {
+        let needed = !self.out && (self.limit.is_some() || !self.store()?.is_empty());
+        if needed { self.start_pager(Prefetched::default()) } else { Ok(()) }
+    }
+
+    /// Missing pages are ordinary memory again, which this thread can fill.
+    fn let_go(&mut self) {
+        if let (Some(uffd), Ok(pages)) = (&self.uffd, self.host_pages()) {
+            uffd.let_go(&pages, &std::mem::take(&mut self.registered));
+        }
+    }
+
+    /// From here on there is no pager, and the store is here.
+    pub(super) fn settle(&mut self) {
+        let Some(pager) = self.pager.take() else { return };
+        let stopped = pager.stop();
+        self.counters.faults += stopped.counters.faults;
+        self.working_set.touched(stopped.faulted);
+        self.store = Some(stopped.store);
+        self.uffd = Some(stopped.uffd);
+    }
+
+    /// Pages that were as the image or a snapshot has them are so again. A snapshot's that is mapped shows
+    /// again by itself.
+    fn restore_originals(&mut self) -> Result<(), ResidenceError> {
+        let pages = std::mem::take(&mut self.as_in_image);
+        let shows = self.ram.has_base() && self.ram.memfd().is_none();
+        for page in pages.into_iter().filter(|_| !shows) {
+            let original = self.ram.original_of(page.0).map_err(host("read the image"))?;
+            self.fill(page, original.content())?;
+        }
+        Ok(())
+    }
+
+    /// Reads pages into the guest's memory, where they are missing.
+    fn read_in(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+        let mut content = vec![0; pages.len().min(AT_ONCE) * PAGE];
+        for pages in pages.chunks(AT_ONCE) {
+            let content = &mut content[..pages.len() * PAGE];
+            self.store()?.read(pages, content)?;
+            for (page, content) in pages.iter().zip(content.as_chunks::<PAGE>().0) {
+                self.fill(*page, content)?;
+            }
+            let store = self.store()?;
+            pages.iter().for_each(|&page| store.forget(page));
+        }
+        self.counters.prefetched += pages.len() as u64;
+        Ok(())
+    }
+
+    fn fill(&self, page: PageNumber, content: &[u8; PAGE]) -> Result<(), ResidenceError> {
+        self.ram.fill_page(page.0, content).map_err(host("fill the guest's memory"))
+    }
+
+    /// Starts the pager, which has the store from here on. `prefetched` are pages in ascending order.
+    fn start_pager(&mut self, prefetched: Prefetched) -> Result<(), ResidenceError> {
+        // What an earlier pager had registered and this one will not is ordinary memory.
+        self.let_go();
+        let missing = match self.limit {
+            Some(_) => self.writable(),
+            None => self.ranges(),
+        };
+        let (Some(store), Some(uffd)) = (self.store.take(), self.uffd.take()) else {
+            return Err(lacking("a store and a userfaultfd"));
+        };
+        let (name, output) = (self.name.clone(), self.output);
+        let failed =
+            Box::new(move |failure: Failure| memory_lost(&name, output, &failure.to_string()));
+        let limit = self.limit.map(limited).transpose()?;
+        let setup = Setup {
+            uffd,
+            pages: self.host_pages()?,
+            store,
+            originals: Box::new(()),
+            missing: missing.clone(),
+            policy: Policy { complete_after: Some(COMPLETE_AFTER), read_ahead: READ_AHEAD },
+            limit,
+            prefetched,
+            failed,
+        };
+        let pager = Pager::start(setup);
+        self.pager = Some(pager.map_err(|error| ResidenceError::Pager(error.to_string()))?);
+        self.registered = missing;
+        Ok(())
+    }
+
+    fn host_pages(&self) -> Result<HostPages, ResidenceError> {
+        const FIRST: u64 = RAM_START / PAGE_SIZE;
+        let count = self.ram.space().memory_size() / PAGE_SIZE - FIRST;
+        // SAFETY: guest RAM is one private mapping from its base on, but for parts of the image, in
+        // which no range of missing pages lies. It lives as long as the process, as the loop does.
+        let pages =
+            unsafe { HostPages::new(self.ram.host_base(), PageNumber(FIRST as u32), count as u32) };
+        pages.ok_or_else(|| lacking("guest memory at a page"))
+    }
+
+    /// Ranges in which everything lies that is out, and no part of the image's file.
+    fn ranges(&self) -> Vec<Range<PageNumber>> {
+        let mut stored: Vec<PageNumber> =
+            self.store.as_ref().map(|store| store.pages().collect()).unwrap_or_default();
+        stored.sort_unstable();
+        let mut ranges: Vec<Range<PageNumber>> = Vec::new();
+        for run in runs(&stored) {
+            match ranges.last_mut() {
+                Some(last)
+                    if run.start - last.end.0 <= GAP
+                        && self.is_anonymous(last.end.0..run.start) =>
+                {
+                    last.end = PageNumber(run.end);
+                }
+                _ => ranges.push(PageNumber(run.start)..PageNumber(run.end)),
+            }
+        }
+        ranges
+    }
+
+    /// Whether no part of the image's file is mapped there.
+    fn is_anonymous(&self, pages: Range<u32>) -> bool {
+        let (start, end) = (u64::from(pages.start) * PAGE_SIZE, u64::from(pages.end) * PAGE_SIZE);
+        self.ram.image().is_none_or(|(_, parts)| {
+            parts.iter().all(|part| part.end <= start || end <= part.start)
+        })
+    }
+
+    /// All memory that the guest can write.
+    fn writable(&self) -> Vec<Range<PageNumber>> {
+        let page = |address: u64| PageNumber((address / PAGE_SIZE) as u32);
+        let regions = self.ram.space().regions().iter();
+        regions
+            .filter(|region| region.access == Access::ReadWrite)
+            .map(|region| page(region.start)..page(region.end))
+            .collect()
+    }
+}
+
+/// Most pages in memory, by the time that this thread, which executes the guest, has computed.
+fn limited(pages: usize) -> Result<Limit, ResidenceError> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the clock's place is writable; the thread is this one.
+    let error = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+    if error != 0 {
+        return Err(host("find the guest's clock")(io::Error::from_raw_os_error(error)));
+    }
+    let clock = ClockId::from_raw(clock);
+    let now_ns =
+        move || clock_gettime(clock).map_or(0, |time| Duration::from(time).as_nanos() as u64);
+    Ok(Limit { pages, clock: Box::new(now_ns), window_ns: WINDOW_NS, pinned: vec![REGISTERS] })
+}
+
+fn lacking(what: &'static str) -> ResidenceError {
+    ResidenceError::Host(
+        "bring the guest's memory back",
+        io::Error::other(format!("there is not {what}")),
+    )
+}

@@ -1,0 +1,110 @@
+//! The store and the pager's descriptor, made of what the launcher opened, before the sandbox.
+
+use super::{Counters, Residence, WorkingSet};
+use crate::output::Output;
+use crate::start::{StartError, inherited};
+use denali_disk::{Disk, DiskOptions, Issuer, Method};
+use denali_hypervisor::GuestRam;
+use denali_launcher::spec::{CommitSpec, ResumeSpec, SwapSpec};
+use denali_pager::Uffd;
+use denali_swap::{Commit, GuestId, Key, Options, PageNumber, Store, WrappedKey};
+use std::fmt::Display;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// A guest's region, and what was found in it.
+pub(crate) struct Found {
+    store: Store<Disk>,
+    uffd: Option<Uffd>,
+    state: Option<Vec<u8>>,
+    working_set: Vec<PageNumber>,
+    prefetch: bool,
+    limit: Option<usize>,
+}
+
+impl Found {
+    /// Opens the region to continue the guest from it, or makes it anew.
+    pub(crate) fn open(spec: &SwapSpec, resume: Option<&ResumeSpec>) -> Result<Self, StartError> {
+        let uffd = match spec.userfault.map(inherited) {
+            Some(device) => Some(Uffd::from_device(device.as_fd()).map_err(refused)?),
+            None => None,
+        };
+        let key = Key::read_from(inherited(spec.key).as_fd()).map_err(refused)?;
+        let guest: GuestId = spec.guest_id.parse().map_err(|_| StartError::Spec("guest's id"))?;
+        let files = spec.files.iter().copied().map(inherited).collect();
+        let options = DiskOptions {
+            direct: spec.direct,
+            method: Method::Auto,
+            issuer: Issuer::AnyThread,
+            stripe_unit: spec.unit,
+        };
+        let disk = Disk::new(files, &options).map_err(refused)?;
+        let options =
+            Options { capacity: spec.capacity, state_max: spec.state_max, encrypt: spec.encrypt };
+        let (store, state, working_set) = match resume {
+            Some(ResumeSpec::Parked { commit }) => {
+                let known = commit.as_ref().map(known).transpose()?;
+                let opened = Store::open(disk, guest, key, &options, known).map_err(refused)?;
+                (opened.store, Some(opened.state), opened.working_set)
+            }
+            None | Some(ResumeSpec::Snapshot { .. }) => {
+                let wrapped = spec.wrapped.as_deref().map(wrapped).transpose()?;
+                let store = Store::format(disk, guest, key, &options, wrapped).map_err(refused)?;
+                (store, None, Vec::new())
+            }
+        };
+        let limit = spec.resident_limit.map(|pages| pages as usize);
+        Ok(Self { store, uffd, state, working_set, prefetch: spec.prefetch, limit })
+    }
+
+    /// The guest's state beside its memory, once, if it was parked.
+    pub(crate) fn take_state(&mut self) -> Option<Vec<u8>> {
+        self.state.take()
+    }
+}
+
+impl Residence {
+    /// The memory of a guest: all of it in `ram`, or, if it was parked, all of it in the region.
+    pub(crate) fn new(
+        found: Found,
+        ram: Rc<GuestRam>,
+        parked: bool,
+        (name, output): (String, Output),
+    ) -> Self {
+        let mut as_in_image = Vec::new();
+        if parked {
+            let original = ram.pages_with_originals();
+            as_in_image =
+                original.map(PageNumber).filter(|&page| !found.store.contains(page)).collect();
+        }
+        Self {
+            ram,
+            store: Some(found.store),
+            uffd: found.uffd,
+            pager: None,
+            out: parked,
+            registered: Vec::new(),
+            as_in_image,
+            working_set: WorkingSet::of(found.working_set),
+            prefetch: found.prefetch,
+            limit: found.limit,
+            counters: Counters::default(),
+            name,
+            output,
+        }
+    }
+}
+
+fn known(commit: &CommitSpec) -> Result<Commit, StartError> {
+    let root = denali_swap::hex::decode(&commit.root).ok_or(StartError::Spec("commit"))?;
+    Ok(Commit { sequence: commit.sequence, root })
+}
+
+fn wrapped(text: &str) -> Result<WrappedKey, StartError> {
+    let bytes = denali_swap::hex::decode(text).ok_or(StartError::Spec("wrapped key"))?;
+    Ok(WrappedKey::from_bytes(bytes))
+}
+
+fn refused(error: impl Display) -> StartError {
+    StartError::Swap(error.to_string())
+}

@@ -1,0 +1,104 @@
+//! Pages leave memory: swapped out while the process stays, or written down to be parked.
+
+use super::{REGISTERS, Residence, ResidenceError, host};
+use denali_disk::Disk;
+use denali_swap::{Commit, PageNumber, Store};
+use std::collections::HashSet;
+use std::ops::Range;
+
+impl Residence {
+    /// Has the memory leave, but for the virtual registers; says how many pages are in the store then. The
+    /// guest does not run, and nobody works on its memory. When it fails, everything is in memory still.
+    pub(crate) fn swap_out(&mut self) -> Result<u64, ResidenceError> {
+        if !self.out {
+            self.settle();
+            let resident = self.resident(false)?;
+            self.write(&resident)?;
+            for run in runs(&resident) {
+                // What is not released costs memory, and nothing else: it is in the store too, and is
+                // brought back from there.
+                let _ = self.ram.release(run);
+            }
+            self.out = true;
+            self.counters.swapped_out += 1;
+        }
+        Ok(self.store()?.len() as u64)
+    }
+
+    /// Writes down everything that is in memory and commits it together with `state`: the guest can go on
+    /// from there in another process. When it fails, the guest goes on here.
+    pub(crate) fn park(&mut self, state: &[u8]) -> Result<Commit, ResidenceError> {
+        self.settle();
+        let resident = if self.out { vec![REGISTERS] } else { self.resident(true)? };
+        let as_in_image = self.as_in_image.len();
+        let parked = self.write(&resident).and_then(|()| {
+            let working_set = self.working_set.pages().to_vec();
+            Ok(self.store()?.commit(state, &working_set)?)
+        });
+        if parked.is_err() {
+            let store = self.store()?;
+            resident.iter().for_each(|&page| store.forget(page));
+            self.as_in_image.truncate(as_in_image);
+            self.go_on()?;
+        }
+        parked
+    }
+
+    /// The pages that are in memory and the guest's own: those it will need first in front.
+    fn resident(&self, with_registers: bool) -> Result<Vec<PageNumber>, ResidenceError> {
+        let resident = self.ram.resident_pages().map_err(host("find the guest's pages"))?;
+        let mut there: Vec<PageNumber> = resident
+            .into_iter()
+            .map(PageNumber)
+            .filter(|&page| with_registers || page != REGISTERS)
+            .collect();
+        let set: HashSet<PageNumber> = there.iter().copied().collect();
+        let first: Vec<PageNumber> =
+            self.working_set.pages().iter().copied().filter(|page| set.contains(page)).collect();
+        let taken: HashSet<PageNumber> = first.iter().copied().collect();
+        there.retain(|page| !taken.contains(page));
+        Ok(first.into_iter().chain(there).collect())
+    }
+
+    /// Writes pages into the store; those that are as the image has them, zeroes included, take no space.
+    fn write(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+        let ram = self.ram.clone();
+        let mut as_in_image = Vec::new();
+        let store = self.store()?;
+        for &page in pages {
+            let original = ram.original_of(page.0).map_err(host("read the image"))?;
+            let put = ram.with_page(page.0, |content| match original.is(content) {
+                true => Ok(false),
+                false => store.put(page, content).map(|()| true),
+            });
+            let put = put.map_err(host("read the guest's memory"))??;
+            if !put {
+                store.forget(page);
+                as_in_image.extend((!original.is_zero()).then_some(page));
+            }
+        }
+        store.flush()?;
+        self.as_in_image.extend(as_in_image);
+        Ok(())
+    }
+
+    /// The store, which is here while there is no pager.
+    pub(super) fn store(&mut self) -> Result<&mut Store<Disk>, ResidenceError> {
+        let gone = || std::io::Error::other("a pager has the region");
+        self.store.as_mut().ok_or_else(|| ResidenceError::Host("use the region", gone()))
+    }
+}
+
+/// Runs of pages that follow each other, whatever order they come in.
+pub(super) fn runs(pages: &[PageNumber]) -> Vec<Range<u32>> {
+    let mut numbers: Vec<u32> = pages.iter().map(|page| page.0).collect();
+    numbers.sort_unstable();
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
+}

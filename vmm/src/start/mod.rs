@@ -1,0 +1,222 @@
+//! Starts a guest and sees it to its end.
+
+mod error;
+mod finished;
+mod saved;
+
+pub(crate) use error::{StartError, io_error};
+pub(crate) use saved::SavedGuest;
+
+use crate::control::Control;
+use crate::end::{Started, exit_now};
+use crate::events::{Events, Share};
+use crate::guest::{self, ImageFile, Memory};
+use crate::machine::{GuestMachine, Identity};
+use crate::output::Output;
+use crate::residence::Residence;
+use crate::{devices, sandbox};
+use denali_abi::layout::ARGUMENTS_MAX;
+use denali_arch::image::Image;
+use denali_hypervisor::kvm::KvmVm;
+use denali_hypervisor::process::ProcessVm;
+use denali_hypervisor::{Backing, GuestRam, Registers, Vm};
+use denali_interrupts::{Batcher, Poster};
+use denali_launcher::spec::{ControlSpec, HypervisorSpec, MachineSpec};
+use denali_scheduler::{IdlePolicy, ParkPolicy};
+use denali_vcpu::{ClockStart, GuestClock, VcpuLoop};
+use finished::Finished;
+use saved::Beginning;
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+/// Runs the guest that `spec` describes to its end, and ends the process with its exit status: at once,
+/// without taking the machine apart, which the kernel does faster.
+///
+/// # Errors
+/// When the guest cannot be started or the host fails; what the guest does is no error.
+pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartError> {
+    let output = Output::new(spec.output);
+    let report = spec.report.map(inherited).map(File::from);
+    let file = ImageFile::new(inherited(spec.image.file))?;
+    let image_length = file.length();
+    let mapped = file.map()?;
+    let image = parse_image(&spec, mapped.bytes())?;
+    if spec.arguments.len() as u64 > ARGUMENTS_MAX {
+        return Err(StartError::Spec("argument string"));
+    }
+    if spec.swap.is_some() {
+        use_one_heap();
+    }
+    let Beginning { found, saved, base } = Beginning::of(&spec)?;
+    let (hypervisor, backing) = match spec.hypervisor {
+        HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
+        HypervisorSpec::Process => ("process", Backing::Shared),
+    };
+    let backing = if devices::shares_memory(&spec) { Backing::Exported } else { backing };
+    let is_copy = base.is_some();
+    let memory = match (&saved, base) {
+        (_, Some(base)) => Memory::InSnapshot(base),
+        (Some(_), None) => Memory::InRegion,
+        (None, None) => Memory::Fresh,
+    };
+    drop(mapped);
+    let mut ram = guest::load(&image, file, (spec.memory_size, memory), backing)
+        .map_err(|error| name_image(error, &spec))?;
+    if spec.swap.is_some() || spec.control != ControlSpec::default() {
+        ram.watch_pages()?;
+    }
+    let table = devices::table(&spec)?;
+    let entry = match saved {
+        Some(_) => Registers::default(),
+        None => guest::prepare(&ram, &image, &table, &spec.arguments)?,
+    };
+    let ram = Rc::new(ram);
+    let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
+    let mut vm = create_vm(spec.hypervisor, &ram)?;
+    let mut vcpu = vm.create_vcpu(&entry)?;
+    if let Some(saved) = &saved {
+        vcpu.restore(&saved.vcpu.vcpu)?;
+    }
+
+    let batcher = Batcher::new();
+    let mut events = share
+        .executed_by(vcpu.process_id())
+        .and_then(|share| Events::new(batcher.stop_line(), &spec.cpu, share))
+        .map_err(io_error("set up events"))?;
+    let mut bus = devices::attach(&spec, &batcher, &ram, &events)?;
+    bus.deliver_singly(spec.cpu.window_ns == Some(0));
+    let control = create_control(&spec, &mut events)?;
+    let told = (spec.name.clone(), output);
+    let is_parked = saved.is_some() && !is_copy;
+    let residence = found.map(|found| Residence::new(found, ram.clone(), is_parked, told));
+    let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
+    sandbox::enter(&sandbox::Needs {
+        kvm: hypervisor == "kvm",
+        tracee: vcpu.process_id(),
+        ..devices::needs(&spec)
+    })?;
+
+    output.event(&Started {
+        name: &spec.name,
+        image: &spec.image.name,
+        hypervisor,
+        memory: spec.memory_size,
+    });
+    let names = devices::kinds(&spec).into_iter().map(|(_, name)| name.to_owned()).collect();
+    let mut machine = GuestMachine {
+        bus,
+        ram: ram.clone(),
+        events,
+        output,
+        names,
+        deep: false,
+        control,
+        residence,
+        generation: saved.as_ref().map_or(1, |saved| saved.generation),
+        devices_saved: None,
+        identity: identity(&spec, image_length),
+    };
+    let timer = batcher.timer_line();
+    let (poster, idle) = (Poster::new(batcher), idle_policy(&spec));
+    let mut guest = match saved {
+        None => {
+            machine.begin_paging();
+            machine.tell_running();
+            VcpuLoop::new(vcpu, ram.clone(), machine, poster, timer, clock, idle)
+        }
+        Some(saved) => {
+            let table = is_copy.then_some(&table[..]);
+            machine.go_on(&saved.devices, table).map_err(StartError::Saved)?;
+            let clock = clock.resumed(&saved.vcpu.clock, &spec.boot_id);
+            machine.tell_running();
+            VcpuLoop::new(vcpu, ram.clone(), machine, poster, timer, clock, idle)
+                .resumed(&saved.vcpu)
+        }
+    };
+    let end = guest.run()?;
+    let finished = Finished { spec, image, image_length, hypervisor, started, ram, guest };
+    let status = finished.finish(end, report)?;
+    exit_now(status)
+}
+
+/// Has all threads share one heap: to give others back, the C library opens files, which the sandbox forbids.
+fn use_one_heap() {
+    // SAFETY: there is one thread, and the call changes a setting of the allocator's.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+fn create_control(spec: &MachineSpec, events: &mut Events) -> Result<Option<Control>, StartError> {
+    let of = |descriptor: Option<RawFd>| descriptor.map(inherited);
+    let control = Control::new(of(spec.control.listener), of(spec.control.channel));
+    let control = control.map_err(io_error("set up the control socket"))?;
+    if let Some(control) = &control {
+        events.watch_control(control.descriptor()).map_err(io_error("watch the control socket"))?;
+    }
+    Ok(control)
+}
+
+fn identity(spec: &MachineSpec, image_length: usize) -> Identity {
+    Identity {
+        name: spec.name.clone(),
+        memory_size: spec.memory_size,
+        image: spec.image.hash.clone(),
+        image_length,
+        boot_id: spec.boot_id.clone(),
+        configuration: spec.control.configuration.clone(),
+        guest_id: spec.swap.as_ref().filter(|swap| swap.lasting).map(|swap| swap.guest_id.clone()),
+    }
+}
+
+fn idle_policy(spec: &MachineSpec) -> IdlePolicy {
+    let park = spec.swap.as_ref().filter(|swap| swap.lasting).and_then(|swap| swap.park);
+    IdlePolicy {
+        sleep: spec.cpu.sleep,
+        spin_max_ns: spec.cpu.spin_ns,
+        deep_after_ns: spec.cpu.deep_after_ns,
+        out_after_ns: spec.swap.as_ref().and_then(|swap| swap.after_ns),
+        // Somebody must be there to wake it.
+        park: park
+            .filter(|_| spec.control.channel.is_some())
+            .map(|park| ParkPolicy { after_ns: park.after_ns, horizon_ns: park.horizon_ns }),
+    }
+}
+
+fn parse_image(spec: &MachineSpec, bytes: &[u8]) -> Result<Image, StartError> {
+    let image = Image::parse(bytes).map_err(|error| name_image(error.into(), spec))?;
+    match image.missing_devices(&devices::kinds(spec)).first() {
+        None => Ok(image),
+        Some(missing) => Err(StartError::MissingDevice {
+            image: spec.image.name.clone(),
+            kind: denali_abi::boot::kind_name(missing.kind),
+            named: match missing.name() {
+                "" => String::new(),
+                name => format!(" named \"{name}\""),
+            },
+        }),
+    }
+}
+
+fn name_image(error: StartError, spec: &MachineSpec) -> StartError {
+    match error {
+        StartError::Image { error, .. } => {
+            StartError::Image { name: spec.image.name.clone(), error }
+        }
+        other => other,
+    }
+}
+
+fn create_vm(hypervisor: HypervisorSpec, ram: &Rc<GuestRam>) -> Result<Box<dyn Vm>, StartError> {
+    Ok(match hypervisor {
+        HypervisorSpec::Kvm { device } => Box::new(KvmVm::new(inherited(device), ram.clone())?),
+        HypervisorSpec::Process => Box::new(ProcessVm::new(ram.clone())?),
+    })
+}
+
+/// Takes ownership of a descriptor that the launcher passed.
+pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the machine's description names each descriptor once, and this process inherited them
+    // for these uses alone. A number that is not open makes the first use fail, nothing else.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
