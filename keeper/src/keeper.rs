@@ -64,9 +64,10 @@ impl<'a> Keeper<'a> {
         settings: Settings<'a>,
         tell: impl FnMut(&Event<'_>) + 'a,
     ) -> Result<Self, LaunchError> {
+        // First of all, so that every thread has them blocked.
+        let signals = Signals::new().map_err(host("take signals"))?;
         let registry = settings.state.map(Registry::open).transpose()?;
         let images = Images::new(settings.built_in, settings.state)?;
-        let signals = Signals::new().map_err(host("take signals"))?;
         let timer = Timer::new().map_err(host("make a timer"))?;
         let watcher = Watcher::new().map_err(host("wait for events"))?;
         watcher
@@ -109,12 +110,6 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// When the host fails it.
     pub fn run(mut self) -> Result<(), LaunchError> {
-        let result = self.serve();
-        self.close();
-        result
-    }
-
-    fn serve(&mut self) -> Result<(), LaunchError> {
         while !self.is_over() {
             self.timer.set(self.wheel.next_ns()).map_err(host("set a timer"))?;
             let happened = self.watcher.wait(self.patience()).map_err(host("wait for events"))?;
@@ -180,12 +175,18 @@ impl<'a> Keeper<'a> {
                 self.wake(guest, reason);
             }
         } else if self.pool.len() < self.settings.pool && self.stops == 0 {
-            match Waiting::start(&self.settings.monitor) {
+            match Waiting::start(&self.settings.monitor, self.shared.kvm()) {
                 Ok(monitor) => self.pool.push(monitor),
                 // Who wakes without one is told why it cannot be started.
                 Err(_) => self.busy = true,
             }
         }
+    }
+}
+
+impl Drop for Keeper<'_> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

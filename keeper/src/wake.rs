@@ -78,7 +78,7 @@ impl Keeper<'_> {
                 handed => return handed,
             }
         }
-        ready.hand_to(Waiting::start(program)?, streams)
+        ready.hand_to(Waiting::start(program, None)?, streams)
     }
 
     /// A guest has a monitor from here on.

@@ -84,6 +84,12 @@ impl Shared {
             .map_err(|error| LaunchError::Host(format!("cannot make a key: {error}")))?;
         Ok(Self { key, kvm: None, userfault: None })
     }
+
+    /// `/dev/kvm`, if a guest has needed it.
+    #[must_use]
+    pub fn kvm(&self) -> Option<BorrowedFd<'_>> {
+        self.kvm.as_ref().map(|kvm| kvm.as_fd())
+    }
 }
 
 impl Kept {

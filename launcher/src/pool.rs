@@ -29,17 +29,21 @@ pub struct Monitor {
 }
 
 impl Waiting {
-    /// Starts the program `monitor`, which says on this program's standard error what goes wrong.
+    /// Starts the program `monitor`, which says on this program's standard error what goes wrong. With `kvm`,
+    /// the device, it makes its machine in advance.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(monitor: &Path) -> Result<Self, WakeError> {
+    pub fn start(monitor: &Path, kvm: Option<BorrowedFd<'_>>) -> Result<Self, WakeError> {
         let made = pair();
         let (socket, theirs) =
             made.map_err(|error| WakeError::io("cannot make a channel", &error))?;
         let streams =
             Streams { input: Stdio::null(), output: Stdio::null(), error: Stdio::inherit() };
-        let process = start_apart(monitor, vec![theirs], streams)?.id();
+        let device = kvm.map(|kvm| kvm.try_clone_to_owned()).transpose();
+        let device = device.map_err(|error| WakeError::io("cannot share /dev/kvm", &error))?;
+        let descriptors = device.into_iter().chain([theirs]).collect();
+        let process = start_apart(monitor, descriptors, streams)?.id();
         Ok(Self { process, socket })
     }
 

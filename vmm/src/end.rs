@@ -6,20 +6,43 @@ use crate::report::Counters;
 use crate::report::CrashReport;
 use crate::start;
 use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, HOST_LACKS, MONITOR_FAILED, PARKED};
+use denali_hypervisor::kvm::BareMachine;
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
 use serde::Serialize;
+use std::os::fd::OwnedFd;
+
+/// What a monitor can make before it knows its guest.
+#[derive(Default)]
+pub struct Prepared {
+    /// A machine that waits for its memory.
+    pub(crate) machine: Option<BareMachine>,
+}
+
+impl Prepared {
+    /// A machine of KVM, whose device this is. Where it cannot be made now, it is made, and refused, when there
+    /// is a guest.
+    #[must_use]
+    pub fn with_kvm(device: OwnedFd) -> Self {
+        Self { machine: BareMachine::new(device).ok() }
+    }
+}
 
 /// Runs the guest that `spec` describes, and ends the process with the exit status that
 /// `docs/exit-codes.md` gives for how it went. A guest that cannot be run is told of in one line.
 pub fn run_to_end(spec: MachineSpec, started: ClockStart) -> ! {
+    run_prepared(spec, started, Prepared::default())
+}
+
+/// As [`run_to_end`], with what was made before.
+pub fn run_prepared(spec: MachineSpec, started: ClockStart, prepared: Prepared) -> ! {
     let output = Output::new(spec.output);
     // A panic is a defect of the monitor: it ends the guest with a status that says so.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("denali: the monitor failed, please report it: {panic}");
         exit_now(MONITOR_FAILED);
     }));
-    let error = match start::run(spec, started) {
+    let error = match start::run(spec, started, prepared) {
         Ok(never) => match never {},
         Err(error) => error,
     };

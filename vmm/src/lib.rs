@@ -15,4 +15,4 @@ mod sandbox;
 mod start;
 
 pub use denali_vcpu::ClockStart;
-pub use end::run_to_end;
+pub use end::{Prepared, run_prepared, run_to_end};

@@ -1,6 +1,7 @@
 //! `denali-vmm`: runs the one guest described by the descriptor whose number is its only argument.
 //!
-//! That is a file with the machine, or a socket through which a keeper hands one over later.
+//! That is a file with the machine, or a socket through which a keeper hands one over later; descriptor 3 is
+//! `/dev/kvm` then, if it is not the socket, and as much is made in advance as can be.
 //!
 //! It has a C `main`: the standard library's start makes a dozen system calls (it reads
 //! `/proc/self/maps` for the guard of a stack that never grows) that every start of a guest would pay.
@@ -8,10 +9,10 @@
 
 use denali_abi::status::BAD_ARGUMENTS;
 use denali_launcher::spec::MachineSpec;
-use denali_vmm::ClockStart;
+use denali_vmm::{ClockStart, Prepared};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::process::exit;
 
@@ -19,16 +20,16 @@ use std::process::exit;
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) -> libc::c_int {
     let started = ClockStart::now();
-    let (spec, started) = match machine() {
-        Ok(Machine::Described(spec)) => (spec, started),
-        Ok(Machine::HandedOver(spec)) => (spec, ClockStart::now()),
+    let (spec, started, prepared) = match machine() {
+        Ok(Machine::Described(spec)) => (spec, started, Prepared::default()),
+        Ok(Machine::HandedOver(spec, prepared)) => (spec, ClockStart::now(), prepared),
         Ok(Machine::None) => exit(0),
         Err(why) => {
             eprintln!("denali-vmm: {why}; it is started by `denali run`, not by hand");
             exit(i32::from(BAD_ARGUMENTS));
         }
     };
-    denali_vmm::run_to_end(spec, started)
+    denali_vmm::run_prepared(spec, started, prepared)
 }
 
 /// What the monitor is to run.
@@ -36,7 +37,7 @@ enum Machine {
     /// The machine in a file.
     Described(MachineSpec),
     /// One that a keeper handed over, after a while.
-    HandedOver(MachineSpec),
+    HandedOver(MachineSpec, Prepared),
     /// None: the keeper has gone.
     None,
 }
@@ -44,8 +45,9 @@ enum Machine {
 fn machine() -> Result<Machine, String> {
     let mut file = File::from(argument()?);
     if is_socket(&file) {
+        let prepared = prepare(file.as_raw_fd());
         let machine = denali_launcher::await_machine(file.into())?;
-        return Ok(machine.map_or(Machine::None, Machine::HandedOver));
+        return Ok(machine.map_or(Machine::None, |spec| Machine::HandedOver(spec, prepared)));
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|error| format!("cannot read the machine: {error}"))?;
@@ -53,6 +55,16 @@ fn machine() -> Result<Machine, String> {
     machine
         .map(Machine::Described)
         .map_err(|error| format!("cannot understand the machine: {error}"))
+}
+
+/// Makes what can be made before there is a guest; `socket` is where it will come from.
+fn prepare(socket: RawFd) -> Prepared {
+    const KVM: RawFd = 3;
+    if socket == KVM {
+        return Prepared::default();
+    }
+    // SAFETY: the launcher passed this descriptor to this process for this one use.
+    Prepared::with_kvm(unsafe { OwnedFd::from_raw_fd(KVM) })
 }
 
 /// The descriptor whose number is the argument.

@@ -8,7 +8,7 @@ pub(crate) use error::{StartError, io_error};
 pub(crate) use saved::SavedGuest;
 
 use crate::control::Control;
-use crate::end::{Started, exit_now};
+use crate::end::{Prepared, Started, exit_now};
 use crate::events::{Events, Share};
 use crate::guest::{self, ImageFile, Memory};
 use crate::machine::{GuestMachine, Identity};
@@ -36,7 +36,11 @@ use std::rc::Rc;
 ///
 /// # Errors
 /// When the guest cannot be started or the host fails; what the guest does is no error.
-pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, StartError> {
+pub(crate) fn run(
+    spec: MachineSpec,
+    started: ClockStart,
+    prepared: Prepared,
+) -> Result<Infallible, StartError> {
     let output = Output::new(spec.output);
     let report = spec.report.map(inherited).map(File::from);
     let file = ImageFile::new(inherited(spec.image.file))?;
@@ -74,7 +78,7 @@ pub(crate) fn run(spec: MachineSpec, started: ClockStart) -> Result<Infallible, 
     };
     let ram = Rc::new(ram);
     let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
-    let mut vm = create_vm(spec.hypervisor, &ram)?;
+    let mut vm = create_vm(spec.hypervisor, prepared, &ram)?;
     let mut vcpu = vm.create_vcpu(&entry)?;
     if let Some(saved) = &saved {
         vcpu.restore(&saved.vcpu.vcpu)?;
@@ -207,11 +211,19 @@ fn name_image(error: StartError, spec: &MachineSpec) -> StartError {
     }
 }
 
-fn create_vm(hypervisor: HypervisorSpec, ram: &Rc<GuestRam>) -> Result<Box<dyn Vm>, StartError> {
-    Ok(match hypervisor {
-        HypervisorSpec::Kvm { device } => Box::new(KvmVm::new(inherited(device), ram.clone())?),
-        HypervisorSpec::Process => Box::new(ProcessVm::new(ram.clone())?),
-    })
+fn create_vm(
+    hypervisor: HypervisorSpec,
+    prepared: Prepared,
+    ram: &Rc<GuestRam>,
+) -> Result<Box<dyn Vm>, StartError> {
+    let device = match hypervisor {
+        HypervisorSpec::Process => return Ok(Box::new(ProcessVm::new(ram.clone())?)),
+        HypervisorSpec::Kvm { device } => inherited(device),
+    };
+    Ok(Box::new(match prepared.machine {
+        Some(machine) => KvmVm::with_memory(machine, ram.clone())?,
+        None => KvmVm::new(device, ram.clone())?,
+    }))
 }
 
 /// Takes ownership of a descriptor that the launcher passed.
