@@ -1,6 +1,6 @@
 //! `denali check`: everything `denali run` would refuse before the guest starts, and what would run.
 
-use crate::arguments::CheckArguments;
+use crate::arguments::{CheckArguments, read};
 use crate::findings::Findings;
 use crate::output::{Failure, Format, print, print_json};
 use crate::run::built_in;
@@ -12,7 +12,7 @@ use denali_launcher::open_kvm;
 
 /// Checks a configuration and its image, and says what would run. No port is opened.
 pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
-    let document = arguments.guest.document()?;
+    let document = arguments.changes.apply(read(&arguments.target)?)?;
     let guest = document.guest()?;
     let origin = document.origin("image");
     let bytes = denali_launcher::read_image(&guest.image, origin, &built_in())?;

@@ -2,9 +2,12 @@
 
 mod arguments;
 mod check;
+mod control;
 mod devices;
+mod doctor;
 mod findings;
 mod image;
+mod keep;
 mod output;
 mod run;
 mod show;
@@ -23,6 +26,13 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Keep(arguments) => keep::keep(&arguments),
+        Command::Status(arguments) => control::status(&arguments),
+        Command::SwapOut(arguments) => control::swap_out(&arguments),
+        Command::Park(arguments) => control::park(&arguments),
+        Command::Resume(arguments) => run::resume(&arguments),
+        Command::Snapshot(arguments) => control::snapshot(&arguments),
+        Command::Doctor(_) => doctor::doctor(format),
         Command::Schema => show::schema(),
         Command::Images(_) => show::images(format),
         Command::Image(ImageCommand::Pack(arguments)) => image::pack(&arguments),

@@ -35,6 +35,11 @@ impl Failure {
         Self { status, message: message.to_string() }
     }
 
+    /// What failed, in one line.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says what failed, as `denali: …` on standard error, and as an event with JSON output.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         say(&self.message);

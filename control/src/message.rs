@@ -84,10 +84,12 @@ pub enum Life {
     Parked,
 }
 
-/// A guest that was parked: what it takes to wake it, beside its key and its region.
+/// A guest that was parked: what it takes to wake it, beside its region and the key to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parked {
+    /// Whose region it is: 32 hexadecimal digits.
+    pub guest_id: String,
     /// Number of the commit in the region.
     pub sequence: u64,
     /// Hash of the region's content, 64 hexadecimal digits.
@@ -116,6 +118,7 @@ mod tests {
             r#"{"told":"refused","why":"it computes"}"#
         );
         let parked = Parked {
+            guest_id: "0".repeat(32),
             sequence: 3,
             root: "0".repeat(64),
             deadline_ns: None,

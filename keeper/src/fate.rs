@@ -79,7 +79,7 @@ impl Keeper<'_> {
             return match guest.is_parked_as(parked) {
                 true => self.park(number),
                 false => {
-                    self.lose(number, Some(how), "its monitor parked it in a way that cannot be")
+                    self.lose(number, Some(how), "its monitor parked it in a way that cannot be");
                 }
             };
         }
@@ -94,7 +94,7 @@ impl Keeper<'_> {
                 self.recover_running(number, Some(how), "while it ran");
             }
             (_, How::Exited(status)) => {
-                self.finish(number, Some(how), &format!("with status {status}"))
+                self.finish(number, Some(how), &format!("with status {status}"));
             }
             (_, How::Killed(signal)) => {
                 self.finish(number, Some(how), &format!("by signal {signal}, before it ran"));
@@ -140,7 +140,7 @@ impl Keeper<'_> {
         match self.take_successor(number) || self.guests[number as usize].commit.is_some() {
             true => self.try_again(number, Some(how), "while it was parked"),
             false => {
-                self.lose(number, Some(how), "its monitor was ended while it was first parked")
+                self.lose(number, Some(how), "its monitor was ended while it was first parked");
             }
         }
     }

@@ -108,7 +108,11 @@ impl Guest {
 
     /// What whoever is to wake it elsewhere must know; `None` if it was never parked.
     pub(crate) fn parked(&self) -> Option<Parked> {
-        self.commit.map(|Commit { sequence, root }| Parked {
+        let (Some(id), Some(Commit { sequence, root })) = (self.kept.id(), self.commit) else {
+            return None;
+        };
+        Some(Parked {
+            guest_id: id.to_string(),
             sequence,
             root: hex::encode(&root),
             deadline_ns: self.deadline_ns,

@@ -71,8 +71,10 @@ impl Keeper<'_> {
     pub(crate) fn close(&mut self) {
         self.pool.clear();
         for number in 0..self.guests.len() as u32 {
-            if self.registry.is_none() && self.guests[number as usize].waits() {
-                self.give_up(number, "its keeper stopped");
+            let guest = &self.guests[number as usize];
+            let goes_on_later = self.registry.is_some() && guest.commit.is_some();
+            if guest.waits() && !goes_on_later {
+                self.finish(number, None, "its keeper stopped");
             }
         }
         if let Some(message) = self.registry.take().and_then(|registry| registry.finish()) {

@@ -40,7 +40,7 @@ impl Launch {
 }
 
 /// Closes the descriptors from `first` to `last`, both included.
-fn close_range(first: RawFd, last: RawFd) {
+pub(crate) fn close_range(first: RawFd, last: RawFd) {
     if first > last {
         return;
     }

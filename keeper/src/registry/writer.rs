@@ -33,7 +33,7 @@ impl Writer {
         let told = problem.clone();
         let thread = Builder::new().name("registry".into()).spawn(move || {
             work(&folder, &to_do, &|why| {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(why)
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             });
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), problem })

@@ -2,6 +2,7 @@
 
 mod closed;
 mod host_key;
+mod janitor;
 mod region;
 mod stripe;
 #[cfg(test)]

@@ -1,16 +1,29 @@
 //! The command line: its commands and options, their help, and the configuration they make.
 
+mod guest;
+mod keep;
+
+pub(crate) use guest::{CheckArguments, RunArguments, read};
+pub(crate) use keep::{
+    KeepArguments, ParkArguments, ResumeArguments, SnapshotArguments, StatusArguments,
+    SwapOutArguments,
+};
+
 use crate::output::{Failure, Format};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use denali_abi::status;
-use denali_config::{ConfigError, Document};
-use std::path::{Path, PathBuf};
+use keep::{
+    KEEP_EXAMPLES, PARK_EXAMPLES, RESUME_EXAMPLES, SNAPSHOT_EXAMPLES, STATUS_EXAMPLES,
+    SWAP_OUT_EXAMPLES,
+};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_STATUSES: &str = "\
 Exit statuses:
   of the guest   its own, the low 8 bits of what it ends with
+  120            the guest was parked; denali resume continues it
   121            the guest crashed
   122            the configuration is wrong
   123            the image cannot be used
@@ -25,6 +38,8 @@ Examples:
   denali run web --publish 8080:80          then: curl http://127.0.0.1:8080/
   denali run vm.json --set memory=32MiB     change one field of a configuration
   denali check vm.json                      say what would run, without running it
+  denali keep a.json b.json                 guests that leave memory while nobody wants them
+  denali doctor                             say what this host lacks
   denali schema > vm.schema.json            for editors that check as you type";
 
 const RUN_EXAMPLES: &str = "\
@@ -33,6 +48,7 @@ Examples:
   denali run ./app.elf --memory 64MiB --arg verbose --report crash.json
   denali run vm.json --set net.0.backend.user.publish.0=127.0.0.1:8081:80
   generate-config | denali run -
+  denali run --from web.snapshot --publish 8081:80
 
 Ctrl-C asks the guest to stop; a second one ends it.";
 
@@ -62,6 +78,26 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Check a configuration and its image, and say what would run.
     Check(CheckArguments),
+    /// Run guests that are parked while they idle, and wake them when something is for them.
+    #[command(after_help = KEEP_EXAMPLES)]
+    Keep(KeepArguments),
+    /// Say how guests are.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArguments),
+    /// Have the memory of a guest that idles leave.
+    #[command(after_help = SWAP_OUT_EXAMPLES)]
+    SwapOut(SwapOutArguments),
+    /// Write a guest into its swap region and end its monitor.
+    #[command(after_help = PARK_EXAMPLES)]
+    Park(ParkArguments),
+    /// Continue a guest that was parked, until it ends.
+    #[command(after_help = RESUME_EXAMPLES, after_long_help = help_end(RESUME_EXAMPLES))]
+    Resume(ResumeArguments),
+    /// Write a copy of a guest into a file.
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArguments),
+    /// Say what this host lacks, and what is not safe about it.
+    Doctor(FormatArguments),
     /// Print the JSON Schema of configurations.
     Schema,
     /// List the built-in images.
@@ -95,79 +131,12 @@ pub(crate) struct PackArguments {
     pub(crate) format: FormatArguments,
 }
 
-/// The guest, and changes to its configuration.
-#[derive(Args, Debug)]
-pub(crate) struct GuestArguments {
-    /// A configuration (ends in `.json`), an image (a path, or a built-in image's name), or `-` for
-    /// a configuration on standard input.
-    #[arg(value_name = "VM.JSON|IMAGE")]
-    target: String,
-    /// Change a field: a dotted key and a value, which is JSON or else text. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// What runs the guest.
-    #[arg(long, value_enum)]
-    hypervisor: Option<Hypervisor>,
-    /// Memory of the guest, such as 16MiB.
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<String>,
-    /// A word of the guest's argument string. May be repeated; the words are joined with blanks.
-    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
-    words: Vec<String>,
-    /// Let a port of the host lead into the guest: `HOST_IP:HOST_PORT:GUEST_PORT`, or without the
-    /// first for 127.0.0.1. May be repeated.
-    #[arg(long, value_name = "PORTS")]
-    publish: Vec<String>,
-}
-
-/// Options of `denali run`.
-#[derive(Args, Debug)]
-pub(crate) struct RunArguments {
-    #[command(flatten)]
-    pub(crate) guest: GuestArguments,
-    #[command(flatten)]
-    pub(crate) format: FormatArguments,
-    /// Write a crash report, as JSON, to this file.
-    #[arg(long, value_name = "FILE.JSON")]
-    pub(crate) report: Option<PathBuf>,
-}
-
-/// Options of `denali check`.
-#[derive(Args, Debug)]
-pub(crate) struct CheckArguments {
-    #[command(flatten)]
-    pub(crate) guest: GuestArguments,
-    #[command(flatten)]
-    pub(crate) format: FormatArguments,
-}
-
 /// How results are written.
 #[derive(Args, Debug)]
 pub(crate) struct FormatArguments {
     /// Write JSON instead of text.
     #[arg(long)]
     json: bool,
-}
-
-/// What runs a guest.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Hypervisor {
-    /// KVM where it works, else a process.
-    Auto,
-    /// KVM, or nothing.
-    Kvm,
-    /// A traced process: runs anywhere, but is no virtual machine boundary.
-    Process,
-}
-
-impl Hypervisor {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Kvm => "kvm",
-            Self::Process => "process",
-        }
-    }
 }
 
 impl FormatArguments {
@@ -186,37 +155,18 @@ impl Arguments {
         match &self.command {
             Command::Run(run) => run.format.format(),
             Command::Check(check) => check.format.format(),
-            Command::Images(format) | Command::Version(format) => format.format(),
+            Command::Keep(keep) => keep.format.format(),
+            Command::Status(status) => status.format.format(),
+            Command::SwapOut(swap_out) => swap_out.format.format(),
+            Command::Park(park) => park.format.format(),
+            Command::Resume(resume) => resume.format.format(),
+            Command::Snapshot(snapshot) => snapshot.format.format(),
+            Command::Images(format) | Command::Version(format) | Command::Doctor(format) => {
+                format.format()
+            }
             Command::Image(ImageCommand::Pack(pack)) => pack.format.format(),
             Command::Schema => Format::Human,
         }
-    }
-}
-
-impl GuestArguments {
-    /// The configuration: what was named, with the changes that the options ask for.
-    pub(crate) fn document(&self) -> Result<Document, ConfigError> {
-        let mut document = match self.target.as_str() {
-            "-" => Document::read_from(std::io::stdin(), "standard input", PathBuf::new())?,
-            path if path.ends_with(".json") => Document::read(Path::new(path))?,
-            image => Document::of_image(image),
-        };
-        for assignment in &self.set {
-            document.set(assignment)?;
-        }
-        if let Some(hypervisor) = self.hypervisor {
-            document.set_text("hypervisor", hypervisor.name(), "--hypervisor")?;
-        }
-        if let Some(memory) = &self.memory {
-            document.set_text("memory", memory, "--memory")?;
-        }
-        if !self.words.is_empty() {
-            document.set_text("args", &self.words.join(" "), "--arg")?;
-        }
-        for port in &self.publish {
-            document.publish(port)?;
-        }
-        Ok(document)
     }
 }
 
@@ -243,8 +193,7 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
 /// What clap says on several lines, as one.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "there is no command; run, check, schema, images, image or version (see denali --help)"
-            .into();
+        return "there is no command; run, check, keep, status, … (see denali --help)".into();
     }
     let text = error.render().to_string();
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");

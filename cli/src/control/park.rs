@@ -1,0 +1,68 @@
+//! `denali park`: a guest is written into its region, and its monitor ends.
+
+use super::{ask, refused, size};
+use crate::arguments::ParkArguments;
+use crate::output::{Failure, Format, print, print_json, say};
+use denali_abi::status::HOST_LACKS;
+use denali_control::{Parked, Request, Told};
+use std::fs::{File, OpenOptions, remove_file};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Parks a guest, and writes or prints what it takes to continue it.
+pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
+    let socket = &arguments.socket;
+    // Made before anything is asked: what is parked cannot be undone.
+    let made = |path| create(path).map(|file| (path, file));
+    let record = arguments.record.as_deref().map(made).transpose()?;
+    let parked = ask(socket, &Request::Park {}, None).and_then(|told| match told {
+        Told::Parked(parked) => Ok(parked),
+        other => Err(refused(socket, other)),
+    });
+    match (parked, record) {
+        (Err(failure), None) => Err(failure),
+        (Err(failure), Some((path, _))) => {
+            // What failed tells more than that this did too.
+            let _ = remove_file(path);
+            Err(failure)
+        }
+        (Ok(parked), None) => print_json(&as_json(&parked)),
+        (Ok(parked), Some((path, file))) => {
+            if let Err(error) = write(file, &parked) {
+                say(&format!(
+                    "{}: cannot be written: {error}; this is the record:",
+                    path.display()
+                ));
+                return print_json(&as_json(&parked));
+            }
+            match arguments.format.format() {
+                Format::Json => print_json(&as_json(&parked)),
+                Format::Human => {
+                    let (pages, path) = (size(parked.pages), path.display());
+                    print(&format_args!("parked: {pages} in its region; its record is {path}"))
+                }
+            }
+        }
+    }
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AlreadyExists => "exists; choose another file, or remove it".to_owned(),
+            _ => format!("cannot be made: {error}"),
+        };
+        Failure::new(HOST_LACKS, format!("--record {}: {why}", path.display()))
+    })
+}
+
+fn write(mut file: File, parked: &Parked) -> io::Result<()> {
+    file.write_all(format!("{:#}\n", as_json(parked)).as_bytes())?;
+    file.sync_all()
+}
+
+fn as_json(parked: &Parked) -> serde_json::Value {
+    // A record is plain data: turning it into JSON cannot fail.
+    serde_json::to_value(parked).unwrap_or_default()
+}
