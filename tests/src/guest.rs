@@ -1,6 +1,7 @@
 //! A guest started through the `denali` program: its output, its signals, its end.
 
 use crate::backend::Backend;
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -59,6 +60,16 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl Finished {
+    /// The last event of a guest that was started with `--json`.
+    #[track_caller]
+    pub fn end(&self) -> Value {
+        let events = self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let mut ends = events.filter(|event: &Value| event["event"] == "ended");
+        ends.next().unwrap_or_else(|| panic!("the end is not told: {self:#?}"))
+    }
+}
+
 impl Run {
     /// A run of `target` (an image or a configuration) on a back end.
     pub fn new(backend: Backend, target: impl AsRef<OsStr>) -> Self {
@@ -114,7 +125,8 @@ impl Run {
         let unread = if self.read_output { None } else { child.stdout.take() };
         let stdout = Stream::of(child.stdout.take());
         let stderr = Stream::of(child.stderr.take());
-        Guest { child, stdout, stderr, unread, until: Instant::now() + PATIENCE }
+        let until = Instant::now() + PATIENCE;
+        Guest { child, json: self.json, stdout, stderr, unread, until }
     }
 
     /// Runs the guest to its end.
@@ -136,6 +148,7 @@ impl Run {
 #[derive(Debug)]
 pub struct Guest {
     child: Child,
+    json: bool,
     stdout: Stream,
     stderr: Stream,
     unread: Option<std::process::ChildStdout>,
@@ -183,9 +196,10 @@ impl Guest {
     /// Where the published ports of the host are, `count` of them.
     #[track_caller]
     pub fn addresses(&self, count: usize) -> Vec<SocketAddr> {
-        let found = self.stderr.wait_until(self.until, |said| published(said).len() >= count);
+        let stream = if self.json { &self.stdout } else { &self.stderr };
+        let found = stream.wait_until(self.until, |said| published(said).len() >= count);
         assert!(found, "{count} ports are not published:\n{self}");
-        published(&self.stderr.text())
+        published(&stream.text())
     }
 
     /// Sends a signal to the monitor.
@@ -253,13 +267,17 @@ impl Drop for Guest {
 }
 
 /// The addresses in lines like `denali: 127.0.0.1:40001 leads to port 80 of the guest`, where `/udp` may
-/// be behind the address.
+/// be behind the address, and in events that say the same.
 fn published(said: &str) -> Vec<SocketAddr> {
-    let lines = said.lines().filter_map(|line| line.strip_prefix("denali: "));
-    lines
-        .filter_map(|line| line.split_once(" leads to port "))
-        .filter_map(|(address, _)| address.trim_end_matches("/udp").parse().ok())
-        .collect()
+    let in_line = |line: &str| {
+        let (address, _) = line.strip_prefix("denali: ")?.split_once(" leads to port ")?;
+        address.trim_end_matches("/udp").parse().ok()
+    };
+    let in_event = |line: &str| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == "published").then(|| event["host"].as_str()?.parse().ok())?
+    };
+    said.lines().filter_map(|line| in_line(line).or_else(|| in_event(line))).collect()
 }
 
 /// What was read from a pipe so far, by a thread of its own.

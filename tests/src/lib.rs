@@ -6,10 +6,14 @@
 //! cargo tells the path of a program only to tests of the program's own package.
 
 mod backend;
+mod control;
 mod dns;
 mod elf;
 mod guest;
+mod home;
 mod http;
+mod lines;
+mod loops;
 mod namespace;
 mod process;
 mod registry;

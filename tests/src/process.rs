@@ -51,11 +51,15 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping { start: address(start)?, end: address(end)?, access, name })
 }
 
-/// Threads of a process, by name; those that KVM itself starts for a machine are not counted.
+/// Threads of a process, by name; those that the kernel itself starts for KVM and io_uring are not counted.
 pub fn threads(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.map(|name| name.trim().to_owned()).filter(|name| !name.starts_with("kvm-")).collect()
+    names.map(|name| name.trim().to_owned()).filter(|name| !is_kernels(name)).collect()
+}
+
+fn is_kernels(name: &str) -> bool {
+    name.starts_with("kvm-") || name.starts_with("iou-")
 }
 
 /// Children of a process.
@@ -76,6 +80,12 @@ pub fn exists(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
     state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// Whether a process is stopped.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 /// Time a process has computed, in the kernel's ticks (usually 10 ms).

@@ -37,6 +37,10 @@ pub enum Need {
     Beside(&'static str),
     /// Namespaces and taps, which take root and `/dev/net/tun`.
     Namespaces,
+    /// `/dev/userfaultfd`, which the KVM back end uses.
+    Userfaultfd,
+    /// Loop devices with file systems, which take root.
+    LoopDevices,
     /// The address ::1.
     Ipv6,
     /// So many MiB of free memory.
@@ -92,6 +96,11 @@ impl Need {
                 (!found).then(|| format!("no {name} beside denali"))
             }
             Self::Namespaces => no_namespaces(),
+            Self::Userfaultfd => {
+                let opened = std::fs::File::options().read(true).write(true).open(USERFAULTFD);
+                opened.is_err().then(|| format!("no usable {USERFAULTFD}"))
+            }
+            Self::LoopDevices => no_loop_devices(),
             Self::Ipv6 => {
                 let bound = std::net::TcpListener::bind("[::1]:0");
                 bound.is_err().then(|| "no address ::1".to_owned())
@@ -102,6 +111,32 @@ impl Need {
     }
 }
 
+const USERFAULTFD: &str = "/dev/userfaultfd";
+
+fn no_loop_devices() -> Option<String> {
+    if !is_root() {
+        return Some("not root".into());
+    }
+    let mut tools = ["losetup", "mkfs.ext4", "mount", "umount", "unshare"].into_iter();
+    if let Some(name) = tools.find(|name| !is_installed(name)) {
+        return Some(format!("no {name}"));
+    }
+    let found =
+        Command::new("losetup").arg("--find").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return Some("no loop devices".into());
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let made = command.status().is_ok_and(|status| status.success());
+    (!made).then(|| "no mount namespaces".into())
+}
+
+fn is_root() -> bool {
+    // SAFETY: reads this process's user id, nothing else.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// Whether a program is in the search path, or where only root looks.
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -110,8 +145,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 fn no_namespaces() -> Option<String> {
-    // SAFETY: reads this process's user id, nothing else.
-    if unsafe { libc::geteuid() } != 0 {
+    if !is_root() {
         return Some("not root".into());
     }
     if !std::path::Path::new("/dev/net/tun").exists() {

@@ -1,13 +1,14 @@
 //! Interrupts in batches and one by one: guests get the same, in as many or as few interrupts as configured.
 
 use crate::backend::Backend;
-use crate::guest::{Finished, Guest, Run, wait_until};
+use crate::guest::{Finished, Run, wait_until};
 use crate::http::Client;
+use crate::process;
 use crate::registry::{Case, Suite};
 use crate::suites::web::assert_counting;
 use serde_json::Value;
-use std::fs::{self, File};
-use std::net::{SocketAddr, UdpSocket};
+use std::fs::File;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 /// Batching off, as a configuration says it.
@@ -27,28 +28,17 @@ pub fn suite() -> Suite {
     }
 }
 
-/// The guest's last event.
+/// The last event of a guest that ended in order.
 #[track_caller]
 fn end(finished: &Finished) -> Value {
     assert_eq!(finished.status, 0, "{finished:?}");
-    let events = finished.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let mut ends = events.filter(|event: &Value| event["event"] == "ended");
-    ends.next().expect("the guest's end is told")
+    finished.end()
 }
 
 /// A number of the guest's last event.
 #[track_caller]
 fn number(end: &Value, path: &str) -> u64 {
     end.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path}: {end:#}"))
-}
-
-/// Where the port of a guest that was started with `--json` is.
-#[track_caller]
-fn address(guest: &Guest) -> SocketAddr {
-    let output = guest.stdout();
-    let event = output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let host = event.as_ref().and_then(|event| event["host"].as_str());
-    host.and_then(|host| host.parse().ok()).expect("the first event says where")
 }
 
 /// Datagrams wait while the monitor is stopped, so that it finds all of them at once.
@@ -64,11 +54,11 @@ fn datagrams(backend: Backend) {
         let guest = run.set(setting).json().start();
         guest.wait_for("ready");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        socket.connect(address(&guest)).expect("an address of this host");
+        socket.connect(guest.address()).expect("an address of this host");
         socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
         for burst in 0..BURSTS {
             guest.signal(libc::SIGSTOP);
-            wait_until("the monitor is stopped", || is_stopped(guest.pid()));
+            wait_until("the monitor is stopped", || process::is_stopped(guest.pid()));
             for number in 0..AT_ONCE {
                 socket.send(&[burst, number]).expect("the host takes it");
             }
@@ -87,16 +77,11 @@ fn datagrams(backend: Backend) {
     }
 }
 
-fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-}
-
 fn pages(backend: Backend) {
     for setting in [OFF, "interrupts.window=1ms", ON] {
         let guest = backend.web().set(setting).json().start();
         guest.wait_for("serving");
-        let address = address(&guest);
+        let address = guest.address();
         let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(address)).collect();
         let request = |n: usize| format!("GET /hello/{n} HTTP/1.1\r\nHost: test\r\n\r\n");
         for client in &mut clients {

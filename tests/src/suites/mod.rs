@@ -23,6 +23,7 @@ mod scheduling;
 mod signals;
 mod socket_net;
 mod store;
+mod swap;
 mod tap;
 mod threads;
 mod time;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Suite> {
         console_device::suite(),
         entropy_device::suite(),
         store::suite(),
+        swap::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),

@@ -27,7 +27,8 @@ pub fn suite() -> Suite {
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
 const PEER: Ipv4Address = Ipv4Address::new(10, 79, 0, 1);
 
-fn address_of(number: u8) -> Ipv4Address {
+/// The address of a guest on a wire.
+pub fn address_of(number: u8) -> Ipv4Address {
     Ipv4Address::new(10, 79, 0, number)
 }
 
@@ -99,14 +100,15 @@ impl Device for Wire<'_> {
 }
 
 /// A host at the other end of a cable.
-struct Peer<'a> {
+pub struct Peer<'a> {
     wire: Wire<'a>,
     interface: Interface,
     sockets: SocketSet<'static>,
 }
 
 impl<'a> Peer<'a> {
-    fn new(cable: &'a Cable) -> Self {
+    /// A host with all that it needs.
+    pub fn new(cable: &'a Cable) -> Self {
         let mut wire = Wire(cable);
         let config = Config::new(EthernetAddress(PEER_MAC).into());
         let mut interface = Interface::new(config, &mut wire, Instant::now());
@@ -127,8 +129,9 @@ impl<'a> Peer<'a> {
         }
     }
 
+    /// Sends an echo request with so many bytes, and waits for the echo.
     #[track_caller]
-    fn ping(&mut self, to: Ipv4Address, bytes: usize) {
+    pub fn ping(&mut self, to: Ipv4Address, bytes: usize) {
         let buffer =
             || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 2], vec![0; 4096]);
         let mut socket = icmp::Socket::new(buffer(), buffer());

@@ -109,8 +109,9 @@ fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Packs a folder into an image.
 #[track_caller]
-fn pack(folder: &Path, image: &Path) {
+pub fn pack(folder: &Path, image: &Path) {
     let mut command = Command::new(program());
     command.args(["image", "pack"]).arg(folder).arg(image);
     let output = command.output().expect("the denali program starts");

@@ -1,0 +1,103 @@
+//! A client of a monitor's control socket.
+
+use crate::guest::{PATIENCE, wait_until};
+use denali_control::{Life, Received, Request, Status, Tell, Told};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// A connection to a monitor.
+pub struct Control(OwnedFd);
+
+impl Control {
+    /// Connects to the monitor that listens at `path`, once it does.
+    #[track_caller]
+    pub fn connect(path: &Path) -> Self {
+        let mut socket = None;
+        wait_until("a monitor listens for commands", || {
+            socket = denali_control::connect(path).ok();
+            socket.is_some()
+        });
+        let socket = socket.expect("it was awaited");
+        limit_waiting(&socket);
+        Self(socket)
+    }
+
+    /// Asks, and waits for the answer; `None` if the monitor is gone.
+    #[track_caller]
+    pub fn try_ask(&self, request: &Request) -> Option<Told> {
+        request.tell(self.0.as_fd()).ok()?;
+        self.answer()
+    }
+
+    /// Asks, and waits for the answer.
+    #[track_caller]
+    pub fn ask(&self, request: &Request) -> Told {
+        self.try_ask(request).unwrap_or_else(|| panic!("the monitor is gone: {request:?}"))
+    }
+
+    #[track_caller]
+    fn answer(&self) -> Option<Told> {
+        let mut buffer = Vec::new();
+        match denali_control::receive(self.0.as_fd(), &mut buffer) {
+            Ok(Received::Message(_)) => {
+                Some(serde_json::from_slice(&buffer).expect("an answer is a message"))
+            }
+            Ok(Received::Gone) => None,
+            Ok(Received::Nothing) => panic!("no answer in {PATIENCE:?}"),
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    /// How the guest is.
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        match self.ask(&Request::Status {}) {
+            Told::Status(status) => status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// Has the guest's memory leave as soon as it idles; the pages in its region then.
+    #[track_caller]
+    pub fn swap_out(&self) -> u64 {
+        let mut stored = None;
+        wait_until("the guest idles", || match self.ask(&Request::SwapOut {}) {
+            Told::SwappedOut { pages } => {
+                stored = Some(pages);
+                true
+            }
+            Told::Refused { why } if why.contains("does not idle") => false,
+            other => panic!("not swapped out: {other:?}"),
+        });
+        stored.expect("it was awaited")
+    }
+
+    /// Has the memory leave of a guest that may have something to do by itself still: until it is out in one
+    /// piece with the look at it.
+    #[track_caller]
+    pub fn out(&self) -> Status {
+        loop {
+            self.swap_out();
+            let status = self.status();
+            if status.life == Life::SwappedOut {
+                return status;
+            }
+        }
+    }
+}
+
+/// Has calls on the socket give up when a test has failed anyway.
+fn limit_waiting(socket: &OwnedFd) {
+    let time = libc::timeval { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_usec: 0 };
+    // SAFETY: the value is valid, and as long as said, during the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const time).cast(),
+            size_of_val(&time) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "a socket takes options");
+}
