@@ -4,8 +4,10 @@ use crate::region::PAGE;
 use std::io;
 use std::ptr::NonNull;
 
-/// Zeroed memory of its own mapping, which goes back to the host when it is dropped.
-pub(crate) struct Mapping {
+/// Zeroed memory of its own mapping, which goes back to the host when it is dropped. It begins at a page: as
+/// the place of a [read](crate::Store::read) it saves a copy, and has all parts of it read at once.
+#[derive(Debug)]
+pub struct Mapping {
     start: NonNull<u8>,
     length: usize,
 }
@@ -17,7 +19,10 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// At least `length` bytes, in whole pages, at least one.
-    pub(crate) fn new(length: usize) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the host has no room.
+    pub fn new(length: usize) -> io::Result<Self> {
         let length = length.max(1).checked_next_multiple_of(PAGE);
         let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -39,12 +44,15 @@ impl Mapping {
         self.length
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         // SAFETY: the mapping is readable, initialised (zeroed) and borrowed with `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    /// All of it, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is writable, initialised (zeroed) and borrowed exclusively with `self`.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }

@@ -125,8 +125,10 @@ impl<B: BlockBackend> Store<B> {
     ) -> Result<Opened<B>, StoreError> {
         let mut transfers = usable(backend, options)?;
         let root = Locked::new(key.root())?;
-        let superblocks = authentic(&mut transfers, &root, guest, options)?;
-        let (superblock, manifest) = find(&mut transfers, &root, &superblocks, known)?;
+        let sequence = known.map_or(0, |known| known.sequence);
+        let head = Head::read(&mut transfers, options, sequence)?;
+        let superblocks = authentic(&head, &root, guest, options)?;
+        let (superblock, manifest) = find(&mut transfers, &head, &root, &superblocks, known)?;
         let Manifest { epochs, entries, working_set, state } = manifest;
         let sealer = PageSealer::new(&key, epochs, options.encrypt)?;
         drop(key);
@@ -149,21 +151,58 @@ fn read_superblocks<B: BlockBackend>(
 ) -> Result<[[u8; PAGE]; 2], StoreError> {
     let mut buffer = Mapping::new(2 * PAGE)?;
     transfers.read(0, buffer.bytes_mut()).map_err(|_| StoreError::ReadRegion)?;
+    Ok(blocks(&buffer))
+}
+
+/// The first two blocks of a buffer.
+fn blocks(buffer: &Mapping) -> [[u8; PAGE]; 2] {
     let mut blocks = [[0; PAGE]; 2];
     for (block, bytes) in blocks.iter_mut().zip(buffer.bytes().chunks_exact(PAGE)) {
         block.copy_from_slice(bytes);
     }
-    Ok(blocks)
+    blocks
+}
+
+/// Bytes of a manifest that are read along with the superblocks: all of a small guest's.
+const AHEAD: usize = 32 << 10;
+
+/// What is read of a region at first, at one go: a guest that wakes waits for it.
+struct Head {
+    superblocks: Mapping,
+    /// The beginning of the manifest area of commits with this number.
+    manifest: Mapping,
+    area: u64,
+}
+
+impl Head {
+    fn read<B: BlockBackend>(
+        transfers: &mut Transfers<B>,
+        options: &Options,
+        sequence: u64,
+    ) -> Result<Self, StoreError> {
+        let ahead = AHEAD.min(size_max(options).next_multiple_of(PAGE as u64) as usize);
+        let (mut superblocks, mut manifest) = (Mapping::new(2 * PAGE)?, Mapping::new(ahead)?);
+        let area = options.manifest_offset(sequence);
+        let reads = [(0, superblocks.bytes_mut()), (area, manifest.bytes_mut())];
+        transfers.read_all(reads).map_err(|_| StoreError::ReadRegion)?;
+        Ok(Self { superblocks, manifest, area })
+    }
+
+    /// Fills `into` with what lies at `offset`, if that was read.
+    fn give(&self, offset: u64, into: &mut [u8]) -> bool {
+        let there = self.manifest.bytes().get(..into.len()).filter(|_| offset == self.area);
+        there.map(|bytes| into.copy_from_slice(bytes)).is_some()
+    }
 }
 
 /// The superblocks that were written with the guest's key, the newest first: at least one.
-fn authentic<B: BlockBackend>(
-    transfers: &mut Transfers<B>,
+fn authentic(
+    head: &Head,
     root: &hmac::Key,
     guest: GuestId,
     options: &Options,
 ) -> Result<Vec<Superblock>, StoreError> {
-    let [first, second] = read_superblocks(transfers)?;
+    let [first, second] = blocks(&head.superblocks);
     let check = |block: &[u8; PAGE], number: u64| {
         let superblock = Superblock::parse(block)?;
         let sequence = superblock.commit.sequence;
@@ -191,6 +230,7 @@ fn authentic<B: BlockBackend>(
 /// the newest.
 fn find<B: BlockBackend>(
     transfers: &mut Transfers<B>,
+    head: &Head,
     root: &hmac::Key,
     superblocks: &[Superblock],
     known: Option<Commit>,
@@ -198,7 +238,7 @@ fn find<B: BlockBackend>(
     let newest = superblocks.first().map_or(0, |superblock| superblock.commit.sequence);
     let Some(known) = known else {
         let newest = superblocks.first().filter(|_| newest > 0).ok_or(StoreError::Empty)?;
-        return Ok((*newest, read_manifest(transfers, root, newest)?));
+        return Ok((*newest, read_manifest(transfers, head, root, newest)?));
     };
     if newest < known.sequence {
         return Err(StoreError::Replayed { found: newest, known: known.sequence });
@@ -213,7 +253,7 @@ fn find<B: BlockBackend>(
     };
     let successor = superblocks.iter().find(follows);
     if let Some(successor) = successor {
-        match read_manifest(transfers, root, successor) {
+        match read_manifest(transfers, head, root, successor) {
             Err(StoreError::Manifest) => {}
             outcome => return Ok((*successor, outcome?)),
         }
@@ -223,11 +263,12 @@ fn find<B: BlockBackend>(
     if superblock.commit.sequence == 0 {
         return Err(StoreError::Empty);
     }
-    Ok((*superblock, read_manifest(transfers, root, superblock)?))
+    Ok((*superblock, read_manifest(transfers, head, root, superblock)?))
 }
 
 fn read_manifest<B: BlockBackend>(
     transfers: &mut Transfers<B>,
+    head: &Head,
     root: &hmac::Key,
     superblock: &Superblock,
 ) -> Result<Manifest, StoreError> {
@@ -236,7 +277,9 @@ fn read_manifest<B: BlockBackend>(
     let length = usize::try_from(*length).ok().filter(|_| fits).ok_or(StoreError::Manifest)?;
     let mut buffer = Mapping::new(length)?;
     let offset = options.manifest_offset(commit.sequence);
-    transfers.read(offset, buffer.bytes_mut()).map_err(|_| StoreError::ReadRegion)?;
+    if !head.give(offset, buffer.bytes_mut()) {
+        transfers.read(offset, buffer.bytes_mut()).map_err(|_| StoreError::ReadRegion)?;
+    }
     let stored = &mut buffer.bytes_mut()[..length];
     if digest(&SHA256, stored).as_ref() != commit.root {
         return Err(StoreError::Manifest);

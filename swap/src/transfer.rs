@@ -111,6 +111,24 @@ impl<B: BlockBackend> Transfers<B> {
         unsafe { self.whole(Operation::Read { offset }, &[slice]) }
     }
 
+    /// Reads whole blocks of several places at one go. No other reads are under way.
+    pub(crate) fn read_all<const N: usize>(
+        &mut self,
+        reads: [(u64, &mut [u8]); N],
+    ) -> Result<(), Failed> {
+        const { assert!(N <= READS) };
+        let ids = READ_IDS.start..READ_IDS.start + N;
+        for (id, (offset, into)) in ids.clone().zip(reads) {
+            let slice = HostSlice { address: into.as_mut_ptr() as usize, length: into.len() };
+            // SAFETY: the bytes are borrowed exclusively until this function returns, which is after all
+            // reads are done.
+            unsafe { self.submit(id, Operation::Read { offset }, &[slice]) };
+        }
+        self.look();
+        self.settle(ids.clone());
+        ids.fold(Ok(()), |all, id| all.and(self.take(id).unwrap_or(Err(Failed))))
+    }
+
     /// Writes whole blocks.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failed> {
         let slice = HostSlice { address: bytes.as_ptr() as usize, length: bytes.len() };

@@ -6,7 +6,7 @@ use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
 use denali_arch::space::Access;
 use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
-use denali_swap::{PAGE, PageNumber};
+use denali_swap::{Mapping, PAGE, PageNumber};
 use nix::time::{ClockId, clock_gettime};
 use std::io;
 use std::ops::Range;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// Pages that are read at once where everything is: 1 MiB.
 const AT_ONCE: usize = 256;
+
+/// Pages that are read along rather than waited for: fewer than a pager is worth.
+const SMALL: usize = 64;
 
 /// Ranges of missing pages that lie no further apart than this are one: a guest has few mappings.
 const GAP: u32 = 64;
@@ -27,6 +30,14 @@ const WINDOW_NS: u64 = 200_000_000;
 /// Pages that come with one that was touched.
 const READ_AHEAD: usize = 16;
 
+/// How the memory of a guest comes back.
+enum Plan {
+    /// These pages at once, the rest by fault.
+    Ahead(Vec<PageNumber>),
+    /// All by fault, these without reading.
+    Sample(Vec<PageNumber>),
+}
+
 impl Residence {
     /// Brings the memory back, if it is out, so that the guest can go on; says whether it was.
     pub(crate) fn bring_in(&mut self) -> Result<bool, ResidenceError> {
@@ -36,29 +47,50 @@ impl Residence {
         self.counters.woken += 1;
         self.let_go();
         self.restore_originals()?;
+        match self.plan()? {
+            Plan::Ahead(pages) => {
+                self.read_in(&pages)?;
+                self.go_on()?;
+            }
+            Plan::Sample(pages) => self.start_sampling(pages)?,
+        }
+        Ok(true)
+    }
+
+    /// How the memory comes back. The virtual registers are always there before anybody looks.
+    fn plan(&mut self) -> Result<Plan, ResidenceError> {
+        let stored: Vec<PageNumber> = self.store()?.pages().collect();
+        if self.uffd.is_none() || self.ram.has_base() {
+            return Ok(Plan::Ahead(stored));
+        }
+        if !self.prefetch || self.limit.is_some() {
+            let registers = stored.into_iter().filter(|&page| page == REGISTERS);
+            return Ok(Plan::Ahead(registers.collect()));
+        }
+        let can_sample = stored.len() > SMALL;
+        let (mut ahead, sampling) = self.working_set.wake(stored.iter().copied(), can_sample);
+        if sampling {
+            return Ok(Plan::Sample(ahead));
+        }
+        if stored.len() - ahead.len() <= SMALL {
+            return Ok(Plan::Ahead(stored));
+        }
+        if stored.binary_search(&REGISTERS).is_ok() && !ahead.contains(&REGISTERS) {
+            ahead.push(REGISTERS);
+        }
+        Ok(Plan::Ahead(ahead))
+    }
+
+    /// Reads pages, but gives them to the guest only as it touches them: so it is seen which it needs.
+    fn start_sampling(&mut self, mut pages: Vec<PageNumber>) -> Result<(), ResidenceError> {
         if self.store()?.contains(REGISTERS) {
             self.read_in(&[REGISTERS])?;
         }
-        if self.uffd.is_none() || self.ram.has_base() {
-            let all: Vec<PageNumber> = self.store()?.pages().collect();
-            self.read_in(&all)?;
-            return Ok(true);
-        }
-        if self.limit.is_none() && self.prefetch {
-            let mut working_set = std::mem::take(&mut self.working_set);
-            let (mut ahead, sampling) = working_set.wake(self.store()?.pages(), true);
-            self.working_set = working_set;
-            if sampling {
-                ahead.sort_unstable();
-                let mut content = vec![0; ahead.len() * PAGE];
-                self.store()?.read(&ahead, &mut content)?;
-                self.start_pager(Prefetched::new(ahead, content).unwrap_or_default())?;
-                return Ok(true);
-            }
-            self.read_in(&ahead)?;
-        }
-        self.go_on()?;
-        Ok(true)
+        pages.retain(|&page| page != REGISTERS);
+        pages.sort_unstable();
+        let mut content = vec![0; pages.len() * PAGE];
+        self.store()?.read(&pages, &mut content)?;
+        self.start_pager(Prefetched::new(pages, content).unwrap_or_default())
     }
 
     /// Has pages evicted from the start, if there may not be more than so many in memory.
@@ -109,9 +141,13 @@ impl Residence {
 
     /// Reads pages into the guest's memory, where they are missing.
     fn read_in(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
-        let mut content = vec![0; pages.len().min(AT_ONCE) * PAGE];
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let buffer = Mapping::new(pages.len().min(AT_ONCE) * PAGE);
+        let mut buffer = buffer.map_err(host("find room for pages"))?;
         for pages in pages.chunks(AT_ONCE) {
-            let content = &mut content[..pages.len() * PAGE];
+            let content = &mut buffer.bytes_mut()[..pages.len() * PAGE];
             self.store()?.read(pages, content)?;
             for (page, content) in pages.iter().zip(content.as_chunks::<PAGE>().0) {
                 self.fill(*page, content)?;
