@@ -126,7 +126,11 @@ impl<B: BlockBackend> Transfers<B> {
         }
         self.look();
         self.settle(ids.clone());
-        ids.fold(Ok(()), |all, id| all.and(self.take(id).unwrap_or(Err(Failed))))
+        let mut all = Ok(());
+        for id in ids {
+            all = all.and(self.take(id).unwrap_or(Err(Failed)));
+        }
+        all
     }
 
     /// Writes whole blocks.
