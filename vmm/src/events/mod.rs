@@ -111,6 +111,11 @@ impl Events {
         self.signals.is_held()
     }
 
+    /// The guest's memory has just come back.
+    pub(crate) fn memory_came(&mut self) {
+        self.quantum.memory_came();
+    }
+
     /// All that has arrived is looked after from here on.
     pub(crate) fn looks(&mut self) {
         self.came.for_guest = false;

@@ -9,6 +9,8 @@ pub(crate) struct QuantumTimer {
     quantum: Duration,
     /// How long a guest that has just woken runs until it is first looked after.
     first: Duration,
+    /// The next time it is armed for a whole quantum at once.
+    whole: bool,
     armed: bool,
     /// The guest's alarm that the timer was last brought forward for.
     alarm_ns: u64,
@@ -16,7 +18,7 @@ pub(crate) struct QuantumTimer {
 
 impl QuantumTimer {
     pub(crate) fn new(quantum: Duration, first: Duration) -> Self {
-        Self { quantum, first: first.min(quantum), armed: false, alarm_ns: 0 }
+        Self { quantum, first: first.min(quantum), whole: false, armed: false, alarm_ns: 0 }
     }
 
     /// Makes sure that the timer runs. It runs on while the guest goes in and out, so that a busy guest
@@ -25,9 +27,16 @@ impl QuantumTimer {
         if self.armed {
             return Ok(false);
         }
-        set_interval_timer(self.first, self.quantum)?;
+        let whole = std::mem::take(&mut self.whole);
+        set_interval_timer(if whole { self.quantum } else { self.first }, self.quantum)?;
         self.armed = true;
         Ok(true)
+    }
+
+    /// The guest that wakes will take its time, as its memory has just come back: it waits for the host, and
+    /// does not compute.
+    pub(crate) fn memory_came(&mut self) {
+        self.whole = true;
     }
 
     /// Has the timer go off after as short a time as for a guest that has just woken.

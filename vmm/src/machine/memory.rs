@@ -43,6 +43,7 @@ impl GuestMachine {
             memory_lost(&self.identity.name, self.output, &error.to_string());
         }
         self.devices_saved = None;
+        self.events.memory_came();
         self.new_generation();
         self.output.event(&Life::Woken);
     }
