@@ -1,7 +1,7 @@
 //! The keeper is asked to stop.
 
 use crate::event::Reason;
-use crate::guest::{Phase, State};
+use crate::guest::{Guest, Phase, State};
 use crate::keeper::Keeper;
 use denali_control::{Request, Tell};
 use std::os::fd::AsFd;
@@ -59,8 +59,15 @@ impl Keeper<'_> {
     pub(crate) fn is_over(&self) -> bool {
         match self.stops {
             0 => self.active == 0,
-            _ => self.children.is_empty() && self.queue.is_empty(),
+            _ => self.children.is_empty() && self.queue.is_empty() && !self.host_is_asked_again(),
         }
+    }
+
+    /// Whether a guest that is to be stopped waits for a monitor which the host had none for yet: for a moment
+    /// the last one's region can be in use still.
+    fn host_is_asked_again(&self) -> bool {
+        let waits = |guest: &Guest| guest.waits() && guest.pauses > 0;
+        self.stops == 1 && self.registry.is_none() && self.guests.iter().any(waits)
     }
 
     pub(crate) fn may_take_from_queue(&self) -> bool {
