@@ -74,7 +74,7 @@ fn become_monitor(
         }
     })?;
     if let (Some(space), Some(swap)) = (settings.space, &document.guest()?.swap) {
-        space.remove_unless_parked(swap, known)?;
+        space.remove_unless_parked(swap)?;
     }
     for notice in launch.notices() {
         say(notice);

@@ -129,6 +129,24 @@ impl<B: BlockBackend> Store<B> {
         self.transfers.write(offset, buffer.bytes()).map_err(|_| StoreError::ReadOnly)
     }
 
+    /// Has nothing committed any more, as after [`Store::format`]: the guest has ended, and does not go on from
+    /// here. The store is not used afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be written; the last state may be there still.
+    pub fn retire(mut self) -> Result<(), StoreError> {
+        self.write_nothing()
+    }
+
+    /// Writes both superblocks of a region to which nothing is committed.
+    pub(crate) fn write_nothing(&mut self) -> Result<(), StoreError> {
+        let superblock = self.superblock(Commit { sequence: 0, root: [0; 32] }, [0; KEY]);
+        for block in [0, 1] {
+            self.write_superblock(&superblock, block).map_err(|_| StoreError::Write)?;
+        }
+        self.transfers.flush().map_err(|_| StoreError::Write)
+    }
+
     /// A superblock of this region that says nothing of a manifest yet.
     pub(crate) fn superblock(&self, commit: Commit, seed: Seed) -> Superblock {
         Superblock {

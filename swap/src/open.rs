@@ -103,10 +103,7 @@ impl<B: BlockBackend> Store<B> {
         let sealer = PageSealer::new(&key, Vec::new(), options.encrypt)?;
         drop(key);
         let mut store = Self::assemble(transfers, root, sealer, &superblock, Sparse::default());
-        for block in [0, 1] {
-            store.write_superblock(&superblock, block).map_err(|_| StoreError::Write)?;
-        }
-        store.transfers.flush().map_err(|_| StoreError::Write)?;
+        store.write_nothing()?;
         Ok(store)
     }
 

@@ -158,6 +158,11 @@ impl<M: Machine> VcpuLoop<M> {
         &self.machine
     }
 
+    /// What surrounds the guest, to be taken apart when it has ended.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
     /// Times the guest has left guest mode.
     #[must_use]
     pub fn exits(&self) -> u64 {

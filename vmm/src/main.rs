@@ -45,6 +45,7 @@ enum Machine {
 fn machine() -> Result<Machine, String> {
     let mut file = File::from(argument()?);
     if is_socket(&file) {
+        touch_program();
         let prepared = prepare(file.as_raw_fd());
         let machine = denali_launcher::await_machine(file.into())?;
         return Ok(machine.map_or(Machine::None, |spec| Machine::HandedOver(spec, prepared)));
@@ -65,6 +66,26 @@ fn prepare(socket: RawFd) -> Prepared {
     }
     // SAFETY: the launcher passed this descriptor to this process for this one use.
     Prepared::with_kvm(unsafe { OwnedFd::from_raw_fd(KVM) })
+}
+
+unsafe extern "C" {
+    /// Where the linker has put the program's first byte.
+    static __executable_start: u8;
+    /// Behind its last one.
+    static _end: u8;
+}
+
+/// Has the program's pages mapped now, which are in memory anyway, and not one by one while a guest waits.
+fn touch_program() {
+    let (start, end) = (&raw const __executable_start, &raw const _end);
+    // SAFETY: the range is the program's own mappings, which are only read. On kernels before 5.14 it fails.
+    unsafe {
+        libc::madvise(
+            start.cast_mut().cast(),
+            end as usize - start as usize,
+            libc::MADV_POPULATE_READ,
+        )
+    };
 }
 
 /// The descriptor whose number is the argument.

@@ -6,7 +6,7 @@ use super::region::Region;
 use crate::error::{LaunchError, host};
 use crate::take_over::close_range;
 use denali_config::Swap;
-use denali_swap::{Commit, GuestId};
+use denali_swap::GuestId;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -16,17 +16,14 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 impl SwapSpace {
     /// Has a small process see to the end of this one, which is to become the guest's monitor: then the
-    /// region is removed, unless the guest was parked. `known` is the state that it starts from.
+    /// region is removed, if it has no state to go on from: the guest was never parked, or has ended since,
+    /// of which its monitor leaves word in the region.
     ///
     /// Only for programs with one thread.
     ///
     /// # Errors
     /// When the host has no process for it.
-    pub fn remove_unless_parked(
-        &self,
-        swap: &Swap,
-        known: Option<Commit>,
-    ) -> Result<(), LaunchError> {
+    pub fn remove_unless_parked(&self, swap: &Swap) -> Result<(), LaunchError> {
         let failed = |error| host("cannot watch over a swap region", error);
         let monitor = pidfd_of_this_process().map_err(failed)?;
         let null = File::options()
@@ -41,7 +38,7 @@ impl SwapSpace {
             ForkResult::Child => {
                 detach(&monitor, &null);
                 wait_for(&monitor);
-                remove(swap, self.id(), known);
+                remove(swap, self.id());
                 // SAFETY: ends the process; what it shares with its parent is not touched.
                 unsafe { libc::_exit(0) }
             }
@@ -76,11 +73,10 @@ fn wait_for(monitor: &OwnedFd) {
     while poll(&mut sources, PollTimeout::NONE) == Err(Errno::EINTR) {}
 }
 
-/// Removes the region, if it has no newer state than `known`. One that is in use, or cannot be read, stays.
-fn remove(swap: &Swap, id: GuestId, known: Option<Commit>) {
-    let known = known.map_or(0, |known| known.sequence);
+/// Removes the region, if there is no state in it. One that is in use, or cannot be read, stays.
+fn remove(swap: &Swap, id: GuestId) {
     if let Ok((region, label)) = Region::open(swap, id)
-        && label.commit.sequence <= known
+        && label.commit.sequence == 0
     {
         // Nobody is left to be told.
         let _ = region.remove();

@@ -73,6 +73,13 @@ impl GuestMachine {
         }
     }
 
+    /// The guest has ended: a state that it was parked in is none any more.
+    pub(crate) fn retire(&mut self) {
+        if let Some(residence) = self.residence.take() {
+            residence.retire();
+        }
+    }
+
     /// The guest is told that it may be a copy, or that time has passed: it draws new random numbers.
     fn new_generation(&mut self) {
         self.generation += 1;

@@ -44,6 +44,15 @@ impl Residence {
         parked
     }
 
+    /// Leaves word in the region that the guest has ended, if somebody could go on from there.
+    pub(crate) fn retire(mut self) {
+        self.settle();
+        if let Some(store) = self.store.take().filter(|store| store.last_commit().sequence > 0) {
+            // Where it cannot be written, what was parked stays, and can go on.
+            let _ = store.retire();
+        }
+    }
+
     /// The pages that are in memory and the guest's own: those it will need first in front.
     fn resident(&self, with_registers: bool) -> Result<Vec<PageNumber>, ResidenceError> {
         let resident = self.ram.resident_pages().map_err(host("find the guest's pages"))?;

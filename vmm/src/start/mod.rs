@@ -23,7 +23,7 @@ use denali_hypervisor::{Backing, GuestRam, Registers, Vm};
 use denali_interrupts::{Batcher, Poster};
 use denali_launcher::spec::{ControlSpec, HypervisorSpec, MachineSpec};
 use denali_scheduler::{IdlePolicy, ParkPolicy};
-use denali_vcpu::{ClockStart, GuestClock, VcpuLoop};
+use denali_vcpu::{ClockStart, End, GuestClock, VcpuLoop};
 use finished::Finished;
 use saved::Beginning;
 use std::convert::Infallible;
@@ -140,6 +140,9 @@ pub(crate) fn run(
         }
     };
     let end = guest.run()?;
+    if !matches!(end, End::Parked) {
+        guest.machine_mut().retire();
+    }
     let finished = Finished { spec, image, image_length, hypervisor, started, ram, guest };
     let status = finished.finish(end, report)?;
     exit_now(status)
