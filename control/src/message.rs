@@ -11,7 +11,11 @@ pub enum Request {
     /// To have the guest's memory leave, if it idles.
     SwapOut {},
     /// To write the guest into its region and end.
-    Park {},
+    Park {
+        /// Though it has connections that go through the monitor: they are cut.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cut: bool,
+    },
     /// To write a copy of the guest into the file whose descriptor comes along, open for reading and writing
     /// and empty. The guest goes on.
     Snapshot {},
@@ -110,7 +114,8 @@ mod tests {
     #[test]
     fn messages_are_what_the_documents_show() {
         let text = |request: &Request| serde_json::to_string(request).unwrap();
-        assert_eq!(text(&Request::Park {}), r#"{"ask":"park"}"#);
+        assert_eq!(text(&Request::Park { cut: false }), r#"{"ask":"park"}"#);
+        assert_eq!(text(&Request::Park { cut: true }), r#"{"ask":"park","cut":true}"#);
         assert_eq!(text(&Request::SwapOut {}), r#"{"ask":"swap_out"}"#);
         let told = Told::Refused { why: "it computes".into() };
         assert_eq!(

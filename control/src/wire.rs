@@ -136,7 +136,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         send(one.as_fd(), b"take this", &[writer.as_fd()]).unwrap();
         drop(writer);
-        Request::Park {}.tell(one.as_fd()).unwrap();
+        Request::Park { cut: false }.tell(one.as_fd()).unwrap();
         let Received::Message(descriptors) = receive(two.as_fd(), &mut buffer).unwrap() else {
             panic!()
         };
@@ -148,7 +148,10 @@ mod tests {
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through it");
         assert!(matches!(receive(two.as_fd(), &mut buffer).unwrap(), Received::Message(_)));
-        assert_eq!(serde_json::from_slice::<Request>(&buffer).unwrap(), Request::Park {});
+        assert_eq!(
+            serde_json::from_slice::<Request>(&buffer).unwrap(),
+            Request::Park { cut: false }
+        );
         drop(one);
         assert!(matches!(receive(two.as_fd(), &mut buffer).unwrap(), Received::Gone));
     }

@@ -117,6 +117,15 @@ impl<M: GuestMemory> Bus<M> {
                 return Err(NotAtRest { device, why });
             }
         }
+        self.save_cutting(memory)
+    }
+
+    /// As [`Bus::save`], but whoever is at work through a device's back end is not waited for: where the
+    /// devices go on, such connections are cut, as the guest will find.
+    ///
+    /// # Errors
+    /// When a device cannot be saved at all, or a disk does not finish. The devices go on, and nothing is lost.
+    pub fn save_cutting(&mut self, memory: &M) -> Result<BusState, NotAtRest> {
         let devices = self.devices.iter_mut().enumerate();
         let devices = devices.map(|(device, transport)| {
             transport.save(memory).map_err(|why| NotAtRest { device, why })

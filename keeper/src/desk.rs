@@ -86,7 +86,7 @@ impl Keeper<'_> {
             self.desk.clients.remove(&number);
         }
         match request {
-            Ok(Request::Park {}) if matches!(told, Told::Parked(_)) => self.leave(guest),
+            Ok(Request::Park { .. }) if matches!(told, Told::Parked(_)) => self.leave(guest),
             Ok(Request::Snapshot {}) => self.wake(guest, Reason::Command),
             _ => {}
         }
@@ -107,7 +107,7 @@ fn answer(guest: &Guest, request: &Request) -> Told {
             generation: u64::from(guest.lives.max(1)),
         }),
         Request::SwapOut {} => Told::SwappedOut { pages: guest.pages },
-        Request::Park {} => match guest.parked() {
+        Request::Park { .. } => match guest.parked() {
             Some(parked) => Told::Parked(parked),
             None => Told::Refused { why: "it has not run yet; ask again".into() },
         },

@@ -48,7 +48,7 @@ impl Keeper<'_> {
         if living.phase != Phase::Running {
             return;
         }
-        if can_park && (Request::Park {}).tell(living.monitor.channel.as_fd()).is_ok() {
+        if can_park && (Request::Park { cut: true }).tell(living.monitor.channel.as_fd()).is_ok() {
             living.phase = Phase::Parking;
         } else {
             self.ask_to_stop(number);

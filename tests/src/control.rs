@@ -1,7 +1,8 @@
 //! A client of a monitor's control socket.
 
 use crate::guest::{PATIENCE, wait_until};
-use denali_control::{Life, Received, Request, Status, Tell, Told};
+use denali_control::{Life, Parked, Received, Request, Status, Tell, Told};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -82,6 +83,28 @@ impl Control {
             if status.life == Life::SwappedOut {
                 return status;
             }
+        }
+    }
+
+    /// Has the guest parked.
+    #[track_caller]
+    pub fn park(&self) -> Parked {
+        match self.ask(&Request::Park { cut: false }) {
+            Told::Parked(parked) => parked,
+            other => panic!("not parked: {other:?}"),
+        }
+    }
+
+    /// Has a copy of the guest written into an empty file; the pages in it, or why there is none.
+    #[track_caller]
+    pub fn snapshot(&self, file: &File) -> Result<u64, String> {
+        let message = serde_json::to_vec(&Request::Snapshot {}).expect("a request is JSON");
+        denali_control::send(self.0.as_fd(), &message, &[file.as_fd()])
+            .expect("the monitor listens");
+        match self.answer() {
+            Some(Told::Snapshot { pages }) => Ok(pages),
+            Some(Told::Refused { why }) => Err(why),
+            other => panic!("no snapshot: {other:?}"),
         }
     }
 }

@@ -215,8 +215,8 @@ mod tests {
         control.look().unwrap();
         assert!(control.asked().is_none());
         Request::Status {}.tell(ours.as_fd()).unwrap();
-        Request::Park {}.tell(ours.as_fd()).unwrap();
-        for expected in [Request::Status {}, Request::Park {}] {
+        Request::Park { cut: false }.tell(ours.as_fd()).unwrap();
+        for expected in [Request::Status {}, Request::Park { cut: false }] {
             control.look().unwrap();
             let asking = control.take().unwrap();
             assert_eq!(asking.request, expected);

@@ -104,6 +104,9 @@ pub(crate) struct ParkArguments {
     /// Control socket of the guest: `"control"` in its configuration.
     #[arg(value_name = "SOCK")]
     pub(crate) socket: PathBuf,
+    /// Park it though it has connections through the user-mode network: they are cut.
+    #[arg(long)]
+    pub(crate) cut: bool,
     /// Write what `denali resume` needs to this new file; otherwise it is printed.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,

@@ -16,10 +16,11 @@ pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
     // Made before anything is asked: what is parked cannot be undone.
     let made = |path| create(path).map(|file| (path, file));
     let record = arguments.record.as_deref().map(made).transpose()?;
-    let parked = ask(socket, &Request::Park {}, None).and_then(|told| match told {
-        Told::Parked(parked) => Ok(parked),
-        other => Err(refused(socket, other)),
-    });
+    let parked =
+        ask(socket, &Request::Park { cut: arguments.cut }, None).and_then(|told| match told {
+            Told::Parked(parked) => Ok(parked),
+            other => Err(refused(socket, other)),
+        });
     match (parked, record) {
         (Err(failure), None) => Err(failure),
         (Err(failure), Some((path, _))) => {

@@ -16,7 +16,7 @@ impl GuestMachine {
             let Some(control) = &mut self.control else { return Ok(()) };
             control.look()?;
             let told = match control.asked() {
-                None | Some(Request::Park {} | Request::Snapshot {}) => return Ok(()),
+                None | Some(Request::Park { .. } | Request::Snapshot {}) => return Ok(()),
                 Some(Request::Status {}) => Told::Status(self.status()),
                 Some(Request::SwapOut {}) if !idle => {
                     Told::Refused { why: "the guest does not idle".into() }
@@ -49,7 +49,7 @@ impl GuestMachine {
     /// Whether somebody waits for the guest to be saved.
     pub(super) fn save_asked(&self) -> Asked {
         match self.control.as_ref().and_then(|control| control.asked()) {
-            Some(Request::Park {} | Request::Snapshot {}) => Asked::Save,
+            Some(Request::Park { .. } | Request::Snapshot {}) => Asked::Save,
             _ => Asked::Nothing,
         }
     }

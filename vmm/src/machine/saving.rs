@@ -40,7 +40,8 @@ impl GuestMachine {
             Some(Request::Snapshot {}) => {
                 self.snapshot(state).map(|pages| Told::Snapshot { pages })
             }
-            _ => self.park(state).map(Told::Parked),
+            Some(Request::Park { cut }) => self.park(state, cut).map(Told::Parked),
+            _ => self.park(state, false).map(Told::Parked),
         };
         let told = told.unwrap_or_else(|why| Told::Refused { why });
         self.answer(&told);
@@ -59,7 +60,7 @@ impl GuestMachine {
         }
     }
 
-    fn park(&mut self, state: SavedLoop) -> Result<Parked, String> {
+    fn park(&mut self, state: SavedLoop, cut: bool) -> Result<Parked, String> {
         if self.residence.is_none() {
             return Err("there is no \"swap\" in its configuration".into());
         }
@@ -68,7 +69,7 @@ impl GuestMachine {
              \"swap\": {\"key\": …}",
         )?;
         let deadline = self.deadline_of(&state);
-        let (clock, pages) = (state.clock.clone(), self.saved_bytes(state)?);
+        let (clock, pages) = (state.clock.clone(), self.saved_bytes(state, cut)?);
         let Some(residence) = &mut self.residence else { return Err("it has no region".into()) };
         let commit = residence.park(&pages).map_err(|error| error.to_string())?;
         Ok(Parked {
@@ -97,7 +98,7 @@ impl GuestMachine {
         let file = self.control.as_mut().and_then(|control| control.take_file());
         let file = File::from(file.ok_or("no file came along")?);
         let configuration = self.identity.configuration.clone().unwrap_or_default();
-        let bytes = self.saved_bytes(state)?;
+        let bytes = self.saved_bytes(state, true)?;
         let image = guest::read_image(&self.ram, self.identity.image_length);
         let why = |error: &dyn std::fmt::Display| format!("cannot write the snapshot: {error}");
         let contents = Contents {
@@ -120,13 +121,16 @@ impl GuestMachine {
         Ok(pages)
     }
 
-    /// The guest but for its memory, as it is written down.
-    fn saved_bytes(&mut self, state: SavedLoop) -> Result<Vec<u8>, String> {
-        let devices = match self.devices_saved.take() {
-            Some(saved) => {
-                self.devices_saved = Some(saved.clone());
-                saved
+    /// The guest but for its memory, as it is written down. `cut`: connections of its devices are no hindrance.
+    fn saved_bytes(&mut self, state: SavedLoop, cut: bool) -> Result<Vec<u8>, String> {
+        let devices = match &self.devices_saved {
+            Some(Err(_)) if cut => {
+                // Devices are saved with the guest's memory in sight.
+                self.bring_in();
+                self.bus.save_cutting(&self.ram)
             }
+            Some(saved) => saved.clone(),
+            None if cut => self.bus.save_cutting(&self.ram),
             None => self.bus.save(&self.ram),
         };
         let devices = devices.map_err(|error| error.to_string())?;
