@@ -9,6 +9,7 @@
 //! when it is made, and unlocked by `munmap` when it is dropped. A [`snapshot::SnapshotWriter`] calls `lseek`,
 //! `pwrite64` and `fdatasync`.
 
+mod ahead;
 mod cluster;
 mod commit;
 mod error;
@@ -31,6 +32,7 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::Fetched;
 pub use error::StoreError;
 pub use key::{Key, KeyError, WrappedKey};
 pub use locked::wipe;

@@ -23,10 +23,22 @@ impl Mapping {
     /// # Errors
     /// When the host has no room.
     pub fn new(length: usize) -> io::Result<Self> {
+        Self::map(length, 0)
+    }
+
+    /// The same, with all of it in memory from the start, which is quicker than page by page.
+    ///
+    /// # Errors
+    /// When the host has no room.
+    pub fn populated(length: usize) -> io::Result<Self> {
+        Self::map(length, libc::MAP_POPULATE)
+    }
+
+    fn map(length: usize, populate: libc::c_int) -> io::Result<Self> {
         let length = length.max(1).checked_next_multiple_of(PAGE);
         let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate;
         // SAFETY: a new anonymous mapping at a place of the kernel's choice touches nothing that exists.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {

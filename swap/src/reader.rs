@@ -21,6 +21,14 @@ pub(crate) struct Wanted {
     pub(crate) place: usize,
 }
 
+/// The pages from number `start` on, sorted by slot, that one read brings; none behind the last.
+pub(crate) fn neighbours(wanted: &[Wanted], start: usize) -> Option<Range<usize>> {
+    let most = wanted.len().min(start + PART);
+    let follows = |index: &usize| wanted[*index].entry.slot == wanted[*index - 1].entry.slot + 1;
+    let more = (start + 1..most).take_while(follows).count();
+    (start < wanted.len()).then_some(start..start + 1 + more)
+}
+
 /// Reads that are under way. When it is dropped, it waits for them.
 pub(crate) struct Reader<'a, B: BlockBackend> {
     transfers: &'a mut Transfers<B>,
@@ -86,16 +94,11 @@ impl<'a, B: BlockBackend> Reader<'a, B> {
     /// Begins to read the pages from number `start` on whose slots are neighbours; the first that is not
     /// among them.
     fn begin(&mut self, id: usize, start: usize) -> usize {
-        let slot = |index: usize| self.wanted[index].entry.slot;
-        let mut end = start + 1;
-        let most = self.wanted.len().min(start + PART);
-        while end < most && slot(end) == slot(end - 1) + 1 {
-            end += 1;
-        }
+        let end = neighbours(&self.wanted, start).map_or(start, |part| part.end);
         let slice =
             |wanted: &Wanted| HostSlice { address: self.place(wanted) as usize, length: PAGE };
         let slices: Vec<HostSlice> = self.wanted[start..end].iter().map(slice).collect();
-        let offset = self.options.slot_offset(slot(start));
+        let offset = self.options.slot_offset(self.wanted[start].entry.slot);
         self.parts[id - READ_IDS.start] = start..end;
         // SAFETY: the places are parts of what `read` has borrowed exclusively, and it returns after this
         // was dropped, which waits for the operation. Nobody touches them before `open` does.

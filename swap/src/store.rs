@@ -1,5 +1,6 @@
 //! The store: pages that are out, and how they go and come.
 
+use crate::ahead::{Ahead, Fetched};
 use crate::cluster::Clusters;
 use crate::error::StoreError;
 use crate::key::WrappedKey;
@@ -36,6 +37,8 @@ pub struct Store<B: BlockBackend> {
     pub(crate) last: Commit,
     /// What is on the disks is not known: a commit has failed at a bad moment.
     pub(crate) read_only: bool,
+    /// Behind `transfers`, which wait for it.
+    ahead: Option<Ahead>,
 }
 
 /// What was put since the last flush.
@@ -79,6 +82,7 @@ impl<B: BlockBackend> Store<B> {
             batch: Batch::default(),
             last: superblock.commit,
             read_only: false,
+            ahead: None,
         }
     }
 
@@ -157,6 +161,10 @@ impl<B: BlockBackend> Store<B> {
     /// When `into` has another length.
     pub fn read(&mut self, pages: &[PageNumber], into: &mut [u8]) -> Result<(), StoreError> {
         assert_eq!(into.len(), pages.len() * PAGE, "a place for each page");
+        if self.ahead.is_some() {
+            // Its reads have the numbers that these need.
+            let _ = self.fetched();
+        }
         let want = |(place, &page): (usize, &PageNumber)| {
             let entry = self.entries.get(page.0).copied().ok_or(StoreError::Absent(page))?;
             Ok(Wanted { page, entry, place })
@@ -164,6 +172,34 @@ impl<B: BlockBackend> Store<B> {
         let wanted: Result<Vec<Wanted>, StoreError> = pages.iter().enumerate().map(want).collect();
         let wanted = wanted.inspect_err(|_| into.fill(0))?;
         Reader::read(&mut self.transfers, &mut self.sealer, &self.options, wanted, into)
+    }
+
+    /// Begins to read pages of the store, those that are not in it left out, and returns at once. They are had by
+    /// [`Store::fetched`], before anything else is done with the store. Of very many scattered pages only the
+    /// first are read.
+    ///
+    /// # Errors
+    /// When the host has no memory for them.
+    pub fn fetch(&mut self, pages: &[PageNumber]) -> Result<(), StoreError> {
+        let _ = self.fetched();
+        let want = |&page: &PageNumber| {
+            let entry = self.entries.get(page.0).copied()?;
+            Some(Wanted { page, entry, place: 0 })
+        };
+        let wanted: Vec<Wanted> = pages.iter().filter_map(want).collect();
+        if !wanted.is_empty() {
+            self.ahead = Some(Ahead::begin(&mut self.transfers, &self.options, wanted)?);
+        }
+        Ok(())
+    }
+
+    /// The pages that [`Store::fetch`] has begun to read, once they are there. They stay in the store.
+    ///
+    /// # Errors
+    /// As for [`Store::read`]; nothing is had of any page then.
+    pub fn fetched(&mut self) -> Result<Option<Fetched>, StoreError> {
+        let Some(ahead) = self.ahead.take() else { return Ok(None) };
+        ahead.finish(&mut self.transfers, &mut self.sealer).map(Some)
     }
 
     /// The page is in memory again: it leaves the store, and is not put there by a flush that is still to

@@ -41,6 +41,34 @@ fn pages_go_out_and_come_back_on_real_disks() {
 }
 
 #[test]
+fn pages_that_are_fetched_come_as_those_that_are_read() {
+    let region = options(3000);
+    for (count, direct, method) in
+        [(1, true, Method::Auto), (3, true, Method::Auto), (2, false, Method::Plain)]
+    {
+        let disk = DiskOptions { direct, method, ..DiskOptions::default() };
+        let files = Files::new(count, disk, &region);
+        let mut store = format(&files, &region);
+        put_all::<Files>(&mut store, 256..3000, 1);
+        assert!(store.fetched().unwrap().is_none());
+        let pages: Vec<_> = [2999, 300, 301, 7, 256].map(PageNumber).to_vec();
+        store.fetch(&pages).unwrap();
+        let fetched = store.fetched().unwrap().unwrap();
+        assert_eq!(fetched.pages.len(), 4, "what is not in the store is left out");
+        for (page, bytes) in fetched.pages.iter().zip(fetched.contents()) {
+            assert_eq!(bytes[..], content(page.0, 1));
+        }
+        let all: Vec<_> = store.pages().collect();
+        store.fetch(&all).unwrap();
+        let fetched = store.fetched().unwrap().unwrap();
+        assert!((1000..all.len()).contains(&fetched.pages.len()), "no more than is read at a time");
+        store.fetch(&all).unwrap();
+        assert_eq!(get::<Files>(&mut store, 2000).unwrap(), content(2000, 1), "reading goes on");
+        store.fetch(&all).unwrap();
+    }
+}
+
+#[test]
 fn a_page_is_in_the_store_once_it_is_flushed_and_until_it_is_forgotten() {
     let memory = Memory::new(&options(100));
     let mut store = format(&memory, &options(100));

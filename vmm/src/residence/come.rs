@@ -1,6 +1,7 @@
 //! Pages come back: the working set at once, the rest as the guest touches it.
 
 use super::leave::runs;
+use super::working_set::Plan;
 use super::{REGISTERS, Residence, ResidenceError, host};
 use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
@@ -15,9 +16,6 @@ use std::time::Duration;
 /// Pages that are read at once where everything is: 1 MiB.
 const AT_ONCE: usize = 256;
 
-/// Pages that are read along rather than waited for: fewer than a pager is worth.
-const SMALL: usize = 64;
-
 /// Ranges of missing pages that lie no further apart than this are one: a guest has few mappings.
 const GAP: u32 = 64;
 
@@ -29,14 +27,6 @@ const WINDOW_NS: u64 = 200_000_000;
 
 /// Pages that come with one that was touched.
 const READ_AHEAD: usize = 16;
-
-/// How the memory of a guest comes back.
-enum Plan {
-    /// These pages at once, the rest by fault.
-    Ahead(Vec<PageNumber>),
-    /// All by fault, these without reading.
-    Sample(Vec<PageNumber>),
-}
 
 impl Residence {
     /// Brings the memory back, if it is out, so that the guest can go on; says whether it was.
@@ -67,18 +57,7 @@ impl Residence {
             let registers = stored.into_iter().filter(|&page| page == REGISTERS);
             return Ok(Plan::Ahead(registers.collect()));
         }
-        let can_sample = stored.len() > SMALL;
-        let (mut ahead, sampling) = self.working_set.wake(stored.iter().copied(), can_sample);
-        if sampling {
-            return Ok(Plan::Sample(ahead));
-        }
-        if stored.len() - ahead.len() <= SMALL {
-            return Ok(Plan::Ahead(stored));
-        }
-        if stored.binary_search(&REGISTERS).is_ok() && !ahead.contains(&REGISTERS) {
-            ahead.push(REGISTERS);
-        }
-        Ok(Plan::Ahead(ahead))
+        Ok(self.working_set.wake(&stored))
     }
 
     /// Reads pages, but gives them to the guest only as it touches them: so it is seen which it needs.
@@ -141,6 +120,17 @@ impl Residence {
 
     /// Reads pages into the guest's memory, where they are missing.
     fn read_in(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+        let mut left = pages.to_vec();
+        if let Some(fetched) = self.store()?.fetched()? {
+            for (page, content) in fetched.pages.iter().zip(fetched.contents()) {
+                self.fill(*page, content)?;
+                self.store()?.forget(*page);
+            }
+            self.counters.prefetched += fetched.pages.len() as u64;
+            let store = self.store()?;
+            left.retain(|&page| store.contains(page));
+        }
+        let pages = &left[..];
         if pages.is_empty() {
             return Ok(());
         }

@@ -1,13 +1,14 @@
 //! The store and the pager's descriptor, made of what the launcher opened, before the sandbox.
 
-use super::{Counters, Residence, WorkingSet};
+use super::working_set::first_pages;
+use super::{Counters, REGISTERS, Residence, WorkingSet};
 use crate::output::Output;
 use crate::start::{StartError, inherited};
 use denali_disk::{Disk, DiskOptions, Issuer, Method};
 use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{CommitSpec, ResumeSpec, SwapSpec};
 use denali_pager::Uffd;
-use denali_swap::{Commit, GuestId, Key, Options, PageNumber, Store, WrappedKey};
+use denali_swap::{Commit, GuestId, Key, Options, PageNumber, Store, StoreError, WrappedKey};
 use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -54,7 +55,22 @@ impl Found {
             }
         };
         let limit = spec.resident_limit.map(|pages| pages as usize);
-        Ok(Self { store, uffd, state, working_set, prefetch: spec.prefetch, limit })
+        let mut found = Self { store, uffd, state, working_set, prefetch: spec.prefetch, limit };
+        if found.state.is_some() {
+            found.fetch().map_err(refused)?;
+        }
+        Ok(found)
+    }
+
+    /// Begins to read what a parked guest needs first: it comes while the machine is being made.
+    fn fetch(&mut self) -> Result<(), StoreError> {
+        let stored: Vec<PageNumber> = self.store.pages().collect();
+        let by_fault = self.uffd.is_some();
+        let ahead = match by_fault && (self.limit.is_some() || !self.prefetch) {
+            true => vec![REGISTERS],
+            false => first_pages(&stored, &self.working_set, by_fault),
+        };
+        self.store.fetch(&ahead)
     }
 
     /// The guest's state beside its memory, once, if it was parked.
@@ -64,15 +80,16 @@ impl Found {
 }
 
 impl Residence {
-    /// The memory of a guest: all of it in `ram`, or, if it was parked, all of it in the region.
+    /// The memory of a guest: all of it in `ram`, or, if it was parked with this generation, all of it in the
+    /// region.
     pub(crate) fn new(
         found: Found,
         ram: Rc<GuestRam>,
-        parked: bool,
+        parked: Option<u64>,
         (name, output): (String, Output),
     ) -> Self {
         let mut as_in_image = Vec::new();
-        if parked {
+        if parked.is_some() {
             let original = ram.pages_with_originals();
             as_in_image =
                 original.map(PageNumber).filter(|&page| !found.store.contains(page)).collect();
@@ -82,10 +99,10 @@ impl Residence {
             store: Some(found.store),
             uffd: found.uffd,
             pager: None,
-            out: parked,
+            out: parked.is_some(),
             registered: Vec::new(),
             as_in_image,
-            working_set: WorkingSet::of(found.working_set),
+            working_set: WorkingSet::of(found.working_set, parked.unwrap_or(0)),
             prefetch: found.prefetch,
             limit: found.limit,
             counters: Counters::default(),

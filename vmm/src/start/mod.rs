@@ -93,8 +93,8 @@ pub(crate) fn run(
     bus.deliver_singly(spec.cpu.window_ns == Some(0));
     let control = create_control(&spec, &mut events)?;
     let told = (spec.name.clone(), output);
-    let is_parked = saved.is_some() && !is_copy;
-    let residence = found.map(|found| Residence::new(found, ram.clone(), is_parked, told));
+    let parked = saved.as_ref().filter(|_| !is_copy).map(|saved| saved.generation);
+    let residence = found.map(|found| Residence::new(found, ram.clone(), parked, told));
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
     sandbox::enter(&sandbox::Needs {
         kvm: hypervisor == "kvm",
