@@ -92,7 +92,7 @@ impl BareMachine {
         // SAFETY: the descriptor is owned and is given away here; `Kvm` closes it.
         let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
         check_capabilities(&kvm)?;
-        let vm = kvm.create_vm().map_err(Error::host("create the virtual machine"))?;
+        let vm = create_vm(&kvm).map_err(Error::host("create the virtual machine"))?;
         let vcpu = vm.create_vcpu(0).map_err(Error::host("create the vCPU"))?;
         let components = processor::set_up(&vcpu)?.components;
         let exchange = Exchange { transfer: Transfer::of(&vm), components };
@@ -127,6 +127,20 @@ impl Vm for KvmVm {
         let (fd, exchange) = vcpu;
         Ok(Box::new(vcpu::KvmVcpu::new(fd, self.memory.clone(), exchange, entry)?))
     }
+}
+
+/// Makes a machine. KVM gives up when a signal is pending, even one that is ignored; the next try finds it
+/// taken.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    const TRIES: usize = 16;
+    let mut made = kvm.create_vm();
+    for _ in 1..TRIES {
+        match &made {
+            Err(error) if error.errno() == libc::EINTR => made = kvm.create_vm(),
+            _ => break,
+        }
+    }
+    made
 }
 
 fn check_capabilities(kvm: &Kvm) -> Result<(), Error> {
