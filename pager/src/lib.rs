@@ -8,7 +8,7 @@
 //!
 //! A guest with a [`Limit`] keeps its pager: pages it does not use leave memory as others come. Pages in
 //! memory, staged ones included, are never more than the limit, however fast the guest touches them, but
-//! while input or output is under way in all of them. The pager takes besides: a buffer of 256 KiB, what the
+//! while input or output is under way in all of them. The pager takes besides: a buffer of up to 1 MiB, what the
 //! store needs to write a batch of up to 64 pages, some 50 bytes for each page in memory, and 5 for each page of
 //! the guest.
 //!

@@ -12,7 +12,7 @@ use crate::prefetched::Prefetched;
 use crate::shared::Shared;
 use crate::signals;
 use crate::uffd::Uffd;
-use crate::worker::{CLUSTER, Paging, Worker, WorkingSet};
+use crate::worker::{Paging, WINDOW, Worker, WorkingSet};
 use denali_swap::{PAGE, PageNumber};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -33,7 +33,7 @@ pub struct Policy {
     /// never.
     pub complete_after: Option<Duration>,
     /// How many pages are brought along that the same read brings from the store. Who touches pages in
-    /// ascending order is brought up to 64 whatever this is.
+    /// ascending order is brought up to 256, with a limit up to 64, whatever this is.
     pub read_ahead: usize,
 }
 
@@ -107,7 +107,7 @@ impl<S: Backing + Send + 'static> Pager<S> {
         let memory = Memory::register(uffd, pages, missing)?;
         let paging = limit.map(|limit| Paging::new(&memory, limit)).transpose()?;
         let shared = Arc::new(Shared::new().map_err(StartError::host("make an eventfd"))?);
-        let buffer = Mapping::new(CLUSTER * PAGE);
+        let buffer = Mapping::new(WINDOW * PAGE);
         let mut worker = Worker {
             store,
             originals,

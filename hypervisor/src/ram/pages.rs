@@ -42,6 +42,17 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Has the host give pages memory at once, as those do that are about to be filled: quicker than page by
+    /// page. A host that cannot leaves it to whoever fills them.
+    pub fn populate(&self, pages: Range<u32>) {
+        /// Of Linux 5.14.
+        const MADV_POPULATE_WRITE: libc::c_int = 23;
+        if let Ok((start, length)) = self.place_beside_image(&pages) {
+            // SAFETY: the range lies in this mapping (checked), and its bytes stay as they are.
+            unsafe { libc::madvise(start.as_ptr().cast(), length, MADV_POPULATE_WRITE) };
+        }
+    }
+
     /// Gives the host the memory of pages back. Whoever looks at them next, the guest included, sees
     /// what is mapped there: zeroes, or the image's or base's file again.
     ///

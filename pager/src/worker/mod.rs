@@ -26,6 +26,10 @@ use std::time::{Duration, Instant};
 /// Most pages that are read, filled or written together: 256 KiB.
 pub(crate) const CLUSTER: usize = 64;
 
+/// Most pages that are read together for who touches them in ascending order: 1 MiB. Where there is a limit, it
+/// is [`CLUSTER`] at most.
+pub(crate) const WINDOW: usize = 256;
+
 /// Everything the thread has.
 pub(crate) struct Worker<S> {
     pub memory: Memory,

@@ -1,6 +1,6 @@
 //! Serving faults: from where a page is, with what else comes along at no price.
 
-use super::{CLUSTER, Worker};
+use super::{CLUSTER, WINDOW, Worker};
 use crate::backing::Backing;
 use crate::failure::Failure;
 use crate::memory::Faults;
@@ -53,10 +53,10 @@ impl<S: Backing> Worker<S> {
     /// Which pages to bring with those that somebody waits for: what follows, where pages are touched in
     /// ascending order, else what one read brings from the store. In ascending order.
     fn ahead_of(&mut self, wanted: &[PageNumber]) -> Vec<PageNumber> {
-        let mut most = CLUSTER.saturating_sub(wanted.len());
-        if let Some(paging) = &self.paging {
-            most = most.min(paging.most_ahead());
-        }
+        let most = match &self.paging {
+            Some(paging) => CLUSTER.saturating_sub(wanted.len()).min(paging.most_ahead()),
+            None => WINDOW.saturating_sub(wanted.len()),
+        };
         let windows = wanted.iter().map(|page| (*page, self.streams.fault(*page, most)));
         let Some((page, window)) = windows.max_by_key(|(_, window)| *window) else {
             return Vec::new();

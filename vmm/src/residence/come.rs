@@ -7,14 +7,18 @@ use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
 use denali_arch::space::Access;
 use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
-use denali_swap::{Mapping, PAGE, PageNumber};
+use denali_swap::{Fetched, PAGE, PageNumber};
 use nix::time::{ClockId, clock_gettime};
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Pages that are read at once where everything is: 1 MiB.
 const AT_ONCE: usize = 256;
+
+/// Runs of pages that are given memory together rather than one by one.
+const WORTH_POPULATING: usize = 4;
 
 /// Ranges of missing pages that lie no further apart than this are one: a guest has few mappings.
 const GAP: u32 = 64;
@@ -118,35 +122,61 @@ impl Residence {
         Ok(())
     }
 
-    /// Reads pages into the guest's memory, where they are missing.
+    /// Reads pages into the guest's memory, where they are missing: the next ones while those that have come are
+    /// filled in. What was begun to be read already comes first.
     fn read_in(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
-        let mut left = pages.to_vec();
-        if let Some(fetched) = self.store()?.fetched()? {
-            for (page, content) in fetched.pages.iter().zip(fetched.contents()) {
-                self.fill(*page, content)?;
-                self.store()?.forget(*page);
+        let first = self.store()?.fetched()?;
+        let mut left: Vec<PageNumber> = pages.to_vec();
+        if let Some(fetched) = &first {
+            let come: HashSet<PageNumber> = fetched.pages.iter().copied().collect();
+            left.retain(|page| !come.contains(page));
+        }
+        let mut parts = left.chunks(AT_ONCE);
+        let mut next = parts.next();
+        self.store()?.fetch(next.unwrap_or_default())?;
+        if let Some(fetched) = first {
+            self.take_in(&fetched)?;
+        }
+        while let Some(part) = next {
+            let fetched = self.store()?.fetched()?;
+            next = parts.next();
+            self.store()?.fetch(next.unwrap_or_default())?;
+            if let Some(fetched) = &fetched {
+                self.take_in(fetched)?;
             }
-            self.counters.prefetched += fetched.pages.len() as u64;
-            let store = self.store()?;
-            left.retain(|&page| store.contains(page));
+            self.read_rest(part)?;
         }
-        let pages = &left[..];
-        if pages.is_empty() {
-            return Ok(());
-        }
-        let buffer = Mapping::new(pages.len().min(AT_ONCE) * PAGE);
-        let mut buffer = buffer.map_err(host("find room for pages"))?;
-        for pages in pages.chunks(AT_ONCE) {
-            let content = &mut buffer.bytes_mut()[..pages.len() * PAGE];
-            self.store()?.read(pages, content)?;
-            for (page, content) in pages.iter().zip(content.as_chunks::<PAGE>().0) {
-                self.fill(*page, content)?;
-            }
-            let store = self.store()?;
-            pages.iter().for_each(|&page| store.forget(page));
-        }
-        self.counters.prefetched += pages.len() as u64;
         Ok(())
+    }
+
+    /// Pages that have come are in the guest's memory from here on, and not in the store.
+    fn take_in(&mut self, fetched: &Fetched) -> Result<(), ResidenceError> {
+        for run in runs(&fetched.pages).into_iter().filter(|run| run.len() >= WORTH_POPULATING) {
+            self.ram.populate(run);
+        }
+        for (page, content) in fetched.pages.iter().zip(fetched.contents()) {
+            self.fill(*page, content)?;
+        }
+        let store = self.store()?;
+        fetched.pages.iter().for_each(|&page| store.forget(page));
+        self.counters.prefetched += fetched.pages.len() as u64;
+        Ok(())
+    }
+
+    /// Pages so scattered that they were not fetched with the others.
+    fn read_rest(&mut self, part: &[PageNumber]) -> Result<(), ResidenceError> {
+        loop {
+            let store = self.store()?;
+            let rest: Vec<PageNumber> =
+                part.iter().copied().filter(|&page| store.contains(page)).collect();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            store.fetch(&rest)?;
+            if let Some(fetched) = store.fetched()? {
+                self.take_in(&fetched)?;
+            }
+        }
     }
 
     fn fill(&self, page: PageNumber, content: &[u8; PAGE]) -> Result<(), ResidenceError> {
