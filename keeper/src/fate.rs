@@ -114,8 +114,8 @@ impl Keeper<'_> {
         if self.stops > 0 {
             return self.stop_parked(number);
         }
-        if let Some(deadline_ns) = self.guests[number as usize].deadline_ns {
-            self.wheel.set(number, deadline_ns);
+        if let Some(at_ns) = self.guests[number as usize].wakes_at() {
+            self.wheel.set(number, at_ns);
         }
         self.watch(number);
     }

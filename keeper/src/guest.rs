@@ -10,6 +10,9 @@ use denali_swap::{Commit, hex};
 /// Most times in a row that a guest is given a monitor that ends before the guest runs.
 pub(crate) const TRIES_MAX: u8 = 3;
 
+/// How long before its timer goes off a guest gets a monitor, in ns.
+const HEAD_START_NS: u64 = 10_000_000;
+
 /// A guest. While it is parked this is all there is of it in memory: less than a page, with what it keeps.
 pub(crate) struct Guest {
     pub(crate) kept: Kept,
@@ -83,6 +86,16 @@ impl Guest {
     /// Whether it has no monitor and waits for what is for it.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.state, State::Waits)
+    }
+
+    /// When it is to be given a monitor, in ns of the boot time: so that it is there when its timer goes off.
+    pub(crate) fn wakes_at(&self) -> Option<u64> {
+        self.deadline_ns.map(|deadline| deadline.saturating_sub(HEAD_START_NS))
+    }
+
+    /// Whether that is now because of its timer.
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
+        self.tries == 0 && self.wakes_at().is_some_and(|at| at <= now_ns)
     }
 
     /// Its monitor, if it has one.

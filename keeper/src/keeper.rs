@@ -152,9 +152,7 @@ impl<'a> Keeper<'a> {
         let (now, mut due) = (clock::boot_ns(), Vec::new());
         self.wheel.advance(now, &mut due);
         for number in due {
-            let guest = &self.guests[number as usize];
-            let is_timer = guest.deadline_ns.is_some_and(|deadline| deadline <= now);
-            let is_timer = is_timer && guest.tries == 0;
+            let is_timer = self.guests[number as usize].is_due(now);
             self.wake(number, if is_timer { Reason::Timer } else { Reason::Again });
         }
     }

@@ -19,8 +19,7 @@ impl Keeper<'_> {
         for number in 0..self.guests.len() as u32 {
             match (&self.guests[number as usize].state, self.stops) {
                 (State::Ended, _) => {}
-                (State::Waits, 1) => self.stop_parked(number),
-                (State::Waits, _) => {}
+                (State::Waits, _) => self.stop_parked(number),
                 (State::Lives(_), 1) if self.registry.is_some() => self.ask_to_park(number),
                 (State::Lives(_), _) => self.ask_to_stop(number),
             }
@@ -33,6 +32,7 @@ impl Keeper<'_> {
         if self.registry.is_some() && has_run {
             return;
         }
+        self.wheel.clear(number);
         match has_run && self.stops == 1 {
             true => self.queue.push_back((number, Reason::Stop)),
             false => self.give_up(number, "its keeper stopped"),
