@@ -210,12 +210,17 @@ impl Keeper<'_> {
 
     /// A guest has ended: nothing of it stays.
     pub(crate) fn finish(&mut self, number: u32, how: Option<How>, why: &str) {
+        self.undo(number);
+        self.end(number, how, why);
+    }
+
+    /// Takes away what a guest has on disks.
+    pub(crate) fn undo(&mut self, number: u32) {
         if let Err(error) = self.guests[number as usize].kept.remove_region() {
             let name = self.guests[number as usize].kept.name();
             (self.tell)(&Event::Notice { name, message: error.to_string() });
         }
         self.forget(number);
-        self.end(number, how, why);
     }
 
     fn end(&mut self, number: u32, how: Option<How>, why: &str) {

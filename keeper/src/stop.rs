@@ -80,8 +80,10 @@ impl Keeper<'_> {
         for number in 0..self.guests.len() as u32 {
             let guest = &self.guests[number as usize];
             let goes_on_later = self.registry.is_some() && guest.commit.is_some();
-            if guest.waits() && !goes_on_later {
-                self.finish(number, None, "its keeper stopped");
+            match guest.waits() && !goes_on_later {
+                true if guest.lives == 0 => self.undo(number),
+                true => self.finish(number, None, "its keeper stopped"),
+                false => {}
             }
         }
         if let Some(message) = self.registry.take().and_then(|registry| registry.finish()) {
