@@ -21,8 +21,17 @@ impl Keeper<'_> {
     /// When the configuration or the image is wrong, or the host lacks something.
     pub fn add(&mut self, document: &Document) -> Result<(), LaunchError> {
         let configured = document.guest()?;
-        if let Some(known) = self.guests.iter().find(|guest| guest.kept.name() == configured.name) {
+        let known = self.guests.iter().find(|guest| guest.is_called(&configured.name));
+        if let Some(known) = known {
             return known_already(known, document, &mut self.tell);
+        }
+        if let Some((_, path)) = self.left.iter().find(|(name, _)| *name == configured.name) {
+            let path = path.display();
+            let message = format!(
+                "{}: the guest of this name cannot go on; see to it, or remove {path} to start it anew",
+                document.source_name()
+            );
+            return Err(LaunchError::Host(message));
         }
         if self.registry.is_some() {
             must_be_resumable(document, &configured)?;
@@ -101,6 +110,8 @@ impl Keeper<'_> {
             if let Err(error) = self.resume(&record) {
                 let message = format!("cannot go on: {error}; it is left as it is");
                 (self.tell)(&Event::Notice { name: &record.name, message });
+                let path = self.registry.as_ref().map(|registry| registry.path_of(record.id));
+                self.left.push((record.name, path.unwrap_or_default()));
             }
         }
         Ok(())
@@ -111,7 +122,7 @@ impl Keeper<'_> {
         let source = path.unwrap_or_default().display().to_string();
         let document = Document::parse(record.configuration.as_bytes(), &source, PathBuf::new())?;
         let configured = document.guest()?;
-        if self.guests.iter().any(|guest| guest.kept.name() == configured.name) {
+        if self.guests.iter().any(|guest| guest.is_called(&configured.name)) {
             return Err(LaunchError::Host(format!("{source}: another guest has its name")));
         }
         let image = self.images.find(&record.image, &configured.name)?;

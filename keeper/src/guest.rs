@@ -83,6 +83,11 @@ impl Guest {
         }
     }
 
+    /// Whether it has this name, and has not ended.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        !matches!(self.state, State::Ended) && self.kept.name() == name
+    }
+
     /// Whether it has no monitor and waits for what is for it.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.state, State::Waits)

@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 /// How long nobody must have woken before the pool is filled again, in ms: who wakes needs the processors.
 const REFILL_PAUSE_MS: i32 = 20;
@@ -29,6 +30,8 @@ pub struct Keeper<'a> {
     pub(crate) registry: Option<Registry>,
     /// A guest's number is its place.
     pub(crate) guests: Vec<Guest>,
+    /// Guests of the state that cannot go on: their names, and where what is remembered of them is.
+    pub(crate) left: Vec<(String, PathBuf)>,
     /// Guests that have not ended.
     pub(crate) active: usize,
     /// Guests by their monitors' processes.
@@ -82,6 +85,7 @@ impl<'a> Keeper<'a> {
             images,
             registry,
             guests: Vec::new(),
+            left: Vec::new(),
             active: 0,
             children: HashMap::new(),
             pool: Vec::new(),

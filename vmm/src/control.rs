@@ -97,6 +97,11 @@ impl Control {
         self.tell(asking.client, told);
     }
 
+    /// Whether there is a keeper.
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     /// Tells the keeper, if there is one.
     pub(crate) fn tell_keeper(&mut self, told: &Told) {
         if let Some(keeper) = self.keeper {
@@ -237,7 +242,7 @@ mod tests {
         assert!(matches!(heard(&ours), Some(Told::Refused { .. })));
         drop(ours);
         control.look().unwrap();
-        assert!(control.clients.is_empty() && control.keeper.is_none());
+        assert!(control.clients.is_empty() && !control.has_keeper());
         control.tell_keeper(&Told::SwappedOut { pages: 1 });
     }
 

@@ -207,7 +207,9 @@ impl Machine for GuestMachine {
     }
 
     fn may_park(&mut self, _now_ns: u64) -> bool {
-        self.residence.is_some() && self.can_save_devices()
+        // Nobody would wake it any more whose keeper has gone.
+        let is_kept = self.control.as_ref().is_some_and(Control::has_keeper);
+        self.residence.is_some() && is_kept && self.can_save_devices()
     }
 
     fn asked(&self) -> Asked {
