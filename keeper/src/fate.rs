@@ -5,7 +5,6 @@ use crate::event::{Event, Reason};
 use crate::guest::{Phase, State, TRIES_MAX};
 use crate::keeper::Keeper;
 use crate::signals::How;
-use crate::watcher::Token;
 use denali_abi::status::PARKED;
 use denali_control::{Received, Told, receive};
 use std::os::fd::AsFd;
@@ -114,24 +113,7 @@ impl Keeper<'_> {
         if self.stops > 0 {
             return self.stop_parked(number);
         }
-        if let Some(at_ns) = self.guests[number as usize].wakes_at() {
-            self.wheel.set(number, at_ns);
-        }
         self.watch(number);
-    }
-
-    /// Watches a parked guest's sources, each until something comes.
-    fn watch(&mut self, number: u32) {
-        let guest = &self.guests[number as usize];
-        for (index, source) in (0..).zip(guest.kept.sources()) {
-            if guest.silent.contains(&index) {
-                continue;
-            }
-            if let Err(error) = self.watcher.once(source.descriptor, Token::Source(number, index)) {
-                let message = format!("cannot be woken by what comes for it: {error}");
-                (self.tell)(&Event::Notice { name: guest.kept.name(), message });
-            }
-        }
     }
 
     /// The monitor was killed while it parked the guest, which goes on from the new state if that is whole,

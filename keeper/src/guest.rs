@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::event::Reason;
 use crate::registry::{Life, Record};
+use crate::sources::Unread;
 use denali_control::Parked;
 use denali_launcher::{Kept, Monitor};
 use denali_swap::{Commit, hex};
@@ -29,8 +30,8 @@ pub(crate) struct Guest {
     pub(crate) pauses: u8,
     /// Times that it was given a monitor.
     pub(crate) lives: u32,
-    /// Sources that have hung up: they have nothing more to say.
-    pub(crate) silent: Vec<u16>,
+    /// Sources that had something, or had hung up, when the guest was parked.
+    pub(crate) unread: Vec<Unread>,
 }
 
 /// What a guest does.
@@ -79,7 +80,7 @@ impl Guest {
             tries: 0,
             pauses: 0,
             lives: 0,
-            silent: Vec::new(),
+            unread: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `keeper` | the loop that waits for events |
 //! | `add` | guests come: from configurations, and from the keeper's state |
+//! | `sources` | what wakes parked guests |
 //! | `wake` | a guest gets a monitor |
 //! | `fate` | what monitors say, and what becomes of their guests |
 //! | `stop` | the keeper is asked to stop |
@@ -24,6 +25,7 @@ mod keeper;
 mod registry;
 mod settings;
 mod signals;
+mod sources;
 mod stop;
 mod wake;
 mod watcher;

@@ -21,27 +21,6 @@ const PAUSE_NS: u64 = 5_000_000;
 const PAUSES_MAX: u8 = 8;
 
 impl Keeper<'_> {
-    /// Something came for a guest, at one of its sources.
-    pub(crate) fn came(&mut self, number: u32, source: u16, hung_up: bool) {
-        let guest = &mut self.guests[number as usize];
-        // What was seen before it got its monitor is the monitor's now.
-        if !guest.waits() {
-            return;
-        }
-        let commands = guest.kept.sources().get(usize::from(source)).map(|source| source.commands);
-        match commands {
-            Some(true) => self.accept_clients(number),
-            Some(false) => {
-                if hung_up {
-                    // The guest hears of it once.
-                    guest.silent.push(source);
-                }
-                self.wake(number, Reason::Arrival);
-            }
-            None => {}
-        }
-    }
-
     /// Gives a guest that has no monitor one.
     pub(crate) fn wake(&mut self, number: u32, reason: Reason) {
         if !self.guests[number as usize].waits() {

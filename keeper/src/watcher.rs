@@ -78,8 +78,9 @@ impl Watcher {
             other => other?,
         };
         let happened = |event: &Event| {
-            let readable = Events::from_bits_truncate(event.events).contains(Events::EPOLLIN);
-            Some(Happened { token: decode(event.data)?, hung_up: !readable })
+            let gone = Events::EPOLLHUP | Events::EPOLLERR;
+            let hung_up = Events::from_bits_truncate(event.events).intersects(gone);
+            Some(Happened { token: decode(event.data)?, hung_up })
         };
         Ok(self.events[..count].iter().filter_map(happened).collect())
     }

@@ -14,6 +14,7 @@ use crate::swap::{ClosedSpace, RegionError, SwapSpace};
 use denali_config::{Document, Guest};
 use denali_control::pair;
 use denali_swap::{Commit, GuestId, Key, hex};
+use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -189,10 +190,8 @@ impl Kept {
     pub fn sources(&self) -> Vec<Source<'_>> {
         let mut sources = Vec::new();
         let mut add = |number: RawFd, commands: bool| {
-            let place = usize::try_from(number - FIRST).ok();
-            if let Some(Held::Own(own)) = place.and_then(|place| self.descriptors.get(place)) {
-                sources.push(Source { descriptor: own.as_fd(), commands });
-            }
+            let own = self.own(number);
+            sources.extend(own.map(|descriptor| Source { descriptor, commands }));
         };
         for net in &self.spec.net {
             match &net.backend {
@@ -207,13 +206,26 @@ impl Kept {
         }
         for console in &self.spec.console {
             match &console.backend {
-                ConsoleBackendSpec::File { input: Some(input), .. } => add(*input, false),
+                ConsoleBackendSpec::File { input: Some(input), .. } => {
+                    if self.own(*input).is_some_and(is_awaited) {
+                        add(*input, false);
+                    }
+                }
                 ConsoleBackendSpec::Socket { listener } => add(*listener, false),
                 ConsoleBackendSpec::File { input: None, .. } | ConsoleBackendSpec::Terminal => {}
             }
         }
         self.spec.control.listener.iter().for_each(|&listener| add(listener, true));
         sources
+    }
+
+    /// The guest's own descriptor that the description calls `number`.
+    fn own(&self, number: RawFd) -> Option<BorrowedFd<'_>> {
+        let place = usize::try_from(number - FIRST).ok()?;
+        match self.descriptors.get(place)? {
+            Held::Own(own) => Some(own.as_fd()),
+            _ => None,
+        }
     }
 
     /// The newest state in its region, if it is the one after `known`; for a guest whose monitor ended
@@ -299,6 +311,17 @@ impl Ready<'_> {
             Held::Key => self.key.as_ref().map(AsFd::as_fd),
         })
     }
+}
+
+/// Whether input may come at a descriptor later: files have what they have.
+fn is_awaited(input: BorrowedFd<'_>) -> bool {
+    /// `/dev/null` and its like.
+    const MEMORY: libc::c_uint = 1;
+    fstat(input).is_ok_and(|status| match status.st_mode & libc::S_IFMT {
+        libc::S_IFIFO | libc::S_IFSOCK => true,
+        libc::S_IFCHR => libc::major(status.st_rdev) != MEMORY,
+        _ => false,
+    })
 }
 
 /// The descriptor of all guests, which the first one's becomes.

@@ -137,6 +137,19 @@ fn what_comes_for_a_guest_shows_at_its_sources() {
 }
 
 #[test]
+fn input_is_awaited_from_pipes_and_terminals_alone() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    assert!(is_awaited(reader.as_fd()));
+    for path in ["/dev/null", "/dev/zero", "/proc/self/status", "/"] {
+        assert!(!is_awaited(File::open(path).unwrap().as_fd()), "{path}");
+    }
+    match File::open("/dev/ptmx") {
+        Ok(terminal) => assert!(is_awaited(terminal.as_fd())),
+        Err(error) => println!("skipped: there is no terminal: {error}"),
+    }
+}
+
+#[test]
 fn a_guest_that_is_too_much_for_a_message_is_started_with_it() {
     let Fixture { root, shared, mut kept, .. } = fixture();
     kept.spec.control.configuration = Some("x".repeat(100_000));
