@@ -18,7 +18,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// How long nobody must have woken before the pool is filled again, in ms: who wakes needs the processors.
-const REFILL_PAUSE_MS: i32 = 20;
+pub(crate) const REFILL_PAUSE_MS: i32 = 20;
+
+/// How long it is left alone if that fails.
+const FAILED_PAUSE_MS: i32 = 1000;
 
 /// Looks after guests, in one thread: starts them, holds what wakes them while they are parked, wakes them,
 /// and sees to their ends.
@@ -47,8 +50,8 @@ pub struct Keeper<'a> {
     /// Standard streams of monitors: no input, and where their messages go.
     pub(crate) null: OwnedFd,
     pub(crate) messages: OwnedFd,
-    /// Somebody woke since the pool was last looked at.
-    pub(crate) busy: bool,
+    /// How long nothing must have happened before the pool is filled again.
+    pub(crate) pause_ms: i32,
     /// What was received last.
     pub(crate) buffer: Vec<u8>,
     signals: Signals,
@@ -96,7 +99,7 @@ impl<'a> Keeper<'a> {
             stops: 0,
             null: null.map_err(host("open /dev/null"))?.into(),
             messages: messages.map_err(host("copy standard error"))?,
-            busy: false,
+            pause_ms: 0,
             buffer: Vec::new(),
             signals,
             timer,
@@ -167,11 +170,11 @@ impl<'a> Keeper<'a> {
             return Some(0);
         }
         let lacks = self.pool.len() < self.settings.pool && self.stops == 0;
-        lacks.then_some(if self.busy { REFILL_PAUSE_MS } else { 0 })
+        lacks.then_some(self.pause_ms)
     }
 
     fn use_spare_time(&mut self) {
-        self.busy = false;
+        self.pause_ms = 0;
         if self.may_take_from_queue() {
             if let Some((guest, reason)) = self.queue.pop_front() {
                 self.wake(guest, reason);
@@ -180,7 +183,7 @@ impl<'a> Keeper<'a> {
             match Waiting::start(&self.settings.monitor, self.shared.kvm()) {
                 Ok(monitor) => self.pool.push(monitor),
                 // Who wakes without one is told why it cannot be started.
-                Err(_) => self.busy = true,
+                Err(_) => self.pause_ms = FAILED_PAUSE_MS,
             }
         }
     }

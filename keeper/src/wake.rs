@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::event::{Event, Reason};
 use crate::guest::{Living, Phase, State};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, REFILL_PAUSE_MS};
 use crate::watcher::Token;
 use denali_launcher::{Kept, LaunchError, Monitor, Waiting, WakeError};
 use nix::sys::signal::{Signal, kill};
@@ -36,7 +36,7 @@ impl Keeper<'_> {
             Err(error) if error.passes => self.wake_later(number, &error, since_ns),
             Err(error) => self.give_up(number, &error.to_string()),
         }
-        self.busy = true;
+        self.pause_ms = REFILL_PAUSE_MS;
     }
 
     fn give_monitor(&mut self, number: u32) -> Result<Monitor, WakeError> {
