@@ -1,7 +1,7 @@
 //! A client of a monitor's control socket.
 
 use crate::guest::{PATIENCE, wait_until};
-use denali_control::{Life, Parked, Received, Request, Status, Tell, Told};
+use denali_control::{Life, Received, Request, Status, Tell, Told};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -83,15 +83,6 @@ impl Control {
             if status.life == Life::SwappedOut {
                 return status;
             }
-        }
-    }
-
-    /// Has the guest parked.
-    #[track_caller]
-    pub fn park(&self) -> Parked {
-        match self.ask(&Request::Park { cut: false }) {
-            Told::Parked(parked) => parked,
-            other => panic!("not parked: {other:?}"),
         }
     }
 

@@ -28,6 +28,12 @@ pub fn program() -> &'static Path {
     PROGRAM.get().expect("the program was set before the first test")
 }
 
+/// Runs `denali` with these words to its end.
+pub fn denali<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Finished {
+    let options = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+    Run { options, json: false, read_output: true, input: false }.finish()
+}
+
 /// Waits until something is so, looking again and again.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -38,7 +44,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A run of a guest before its start.
+/// A run of a guest, or of a keeper of some, before its start.
 #[derive(Debug)]
 pub struct Run {
     options: Vec<OsString>,
@@ -79,6 +85,27 @@ impl Run {
             "--hypervisor".into(),
             backend.name().into(),
         ];
+        Self { options, json: false, read_output: true, input: false }
+    }
+
+    /// The continuation of a guest that was parked.
+    pub fn resume(backend: Backend, configuration: &Path, record: &Path) -> Self {
+        let mut run = Self::new(backend, configuration).option("--record").option(record);
+        run.options[0] = "resume".into();
+        run
+    }
+
+    /// A copy of a guest, with the configuration in its snapshot.
+    pub fn copy(backend: Backend, snapshot: &Path) -> Self {
+        let mut run = Self::new(backend, snapshot);
+        run.options.insert(1, "--from".into());
+        run
+    }
+
+    /// A keeper of guests that say themselves what runs them.
+    pub fn keeper(configurations: &[PathBuf]) -> Self {
+        let mut options = vec!["keep".into()];
+        options.extend(configurations.iter().map(|path| path.clone().into_os_string()));
         Self { options, json: false, read_output: true, input: false }
     }
 
@@ -125,8 +152,7 @@ impl Run {
         let unread = if self.read_output { None } else { child.stdout.take() };
         let stdout = Stream::of(child.stdout.take());
         let stderr = Stream::of(child.stderr.take());
-        let until = Instant::now() + PATIENCE;
-        Guest { child, json: self.json, stdout, stderr, unread, until }
+        Guest { child, json: self.json, stdout, stderr, unread }
     }
 
     /// Runs the guest to its end.
@@ -152,7 +178,6 @@ pub struct Guest {
     stdout: Stream,
     stderr: Stream,
     unread: Option<std::process::ChildStdout>,
-    until: Instant,
 }
 
 impl Guest {
@@ -176,14 +201,14 @@ impl Guest {
     /// Waits until standard error contains `text`.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) {
-        let found = self.stderr.wait_until(self.until, |output| output.contains(text));
+        let found = self.stderr.wait_until(|output| output.contains(text));
         assert!(found, "no {text:?} on standard error:\n{self}");
     }
 
     /// Waits until standard output contains `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
-        let found = self.stdout.wait_until(self.until, |output| output.contains(text));
+        let found = self.stdout.wait_until(|output| output.contains(text));
         assert!(found, "no {text:?} on standard output:\n{self}");
     }
 
@@ -197,7 +222,7 @@ impl Guest {
     #[track_caller]
     pub fn addresses(&self, count: usize) -> Vec<SocketAddr> {
         let stream = if self.json { &self.stdout } else { &self.stderr };
-        let found = stream.wait_until(self.until, |said| published(said).len() >= count);
+        let found = stream.wait_until(|said| published(said).len() >= count);
         assert!(found, "{count} ports are not published:\n{self}");
         published(&stream.text())
     }
@@ -235,11 +260,12 @@ impl Guest {
     /// Waits for the end.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
+        let until = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("the monitor can be waited for") {
                 break status;
             }
-            assert!(Instant::now() < self.until, "the guest did not end in time:\n{self}");
+            assert!(Instant::now() < until, "the guest did not end in time:\n{self}");
             std::thread::sleep(Duration::from_millis(2));
         };
         let signal = status.signal();
@@ -323,7 +349,8 @@ impl Stream {
     }
 
     /// Waits until what was read meets the condition; false when it ended or took too long.
-    fn wait_until(&self, until: Instant, condition: impl Fn(&str) -> bool) -> bool {
+    fn wait_until(&self, condition: impl Fn(&str) -> bool) -> bool {
+        let until = Instant::now() + PATIENCE;
         let mut read = lock(&self.shared.0);
         loop {
             if condition(&String::from_utf8_lossy(&read.bytes)) {

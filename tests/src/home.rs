@@ -4,8 +4,10 @@ use crate::backend::Backend;
 use crate::control::Control;
 use crate::guest::{Guest, Run};
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The folder, removed when dropped.
@@ -46,6 +48,17 @@ impl Home {
         self.guest(denali_images::PROBE_PATH, arguments)
     }
 
+    /// The same, of a probe that can be parked, and continued after everything has started anew.
+    pub fn parkable(&self, arguments: &str) -> Value {
+        let key = self.path("host.key");
+        if !key.exists() {
+            write_key(&key, 7);
+        }
+        let mut configuration = self.probe(arguments);
+        configuration["swap"]["key"] = json!({ "file": key });
+        configuration
+    }
+
     /// Writes a configuration down.
     pub fn write(&self, name: &str, configuration: &Value) -> PathBuf {
         let path = self.path(name);
@@ -79,7 +92,7 @@ impl Home {
         Control::connect(&self.path("control"))
     }
 
-    /// What is in the swap folders.
+    /// The files in the swap folders.
     pub fn regions(&self) -> Vec<PathBuf> {
         let entries =
             self.stripes.iter().flat_map(|stripe| fs::read_dir(stripe).expect("a folder"));
@@ -88,4 +101,10 @@ impl Home {
         found.sort();
         found
     }
+}
+
+/// Writes a host's key that only this user can read.
+pub fn write_key(path: &Path, byte: u8) {
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    made.and_then(|mut file| file.write_all(&[byte; 32])).expect("room for a key");
 }

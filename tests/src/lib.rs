@@ -12,6 +12,7 @@ mod elf;
 mod guest;
 mod home;
 mod http;
+mod keeper;
 mod lines;
 mod loops;
 mod namespace;

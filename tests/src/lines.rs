@@ -69,6 +69,19 @@ impl Lines {
         self.hear()
     }
 
+    /// Sends a line to a guest that may be killed meanwhile; the answer, if one comes.
+    pub fn try_ask(&mut self, line: &str) -> Option<String> {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).ok()?;
+        self.try_hear()
+    }
+
+    /// The next line that comes, if one comes before the connection ends or breaks.
+    pub fn try_hear(&mut self) -> Option<String> {
+        let mut answer = String::new();
+        self.0.read_line(&mut answer).ok()?;
+        answer.strip_suffix('\n').map(str::to_owned)
+    }
+
     /// Asks for something that answers `ok` and the number.
     #[track_caller]
     pub fn order(&mut self, command: &str, number: u64) {
@@ -78,26 +91,39 @@ impl Lines {
     /// Has the guest verify its memory.
     #[track_caller]
     pub fn check(&mut self) -> Checked {
-        let answer = self.ask("check");
-        let words: Vec<&str> = answer.split(' ').collect();
-        let ["ok", count, generation, sum] = words[..] else {
-            panic!("memory changed: {answer:?}")
-        };
-        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{answer:?}"));
-        Checked { count: number(count), generation: number(generation), sum: sum.to_owned() }
+        Checked::of(&self.ask("check"))
     }
 
     /// Asks a guest who it is.
     #[track_caller]
     pub fn identity(&mut self) -> Identity {
-        let answer = self.ask("who");
+        Identity::of(&self.ask("who"))
+    }
+}
+
+impl Checked {
+    /// What an answer says; the guest must have found nothing wrong.
+    #[track_caller]
+    pub fn of(answer: &str) -> Self {
+        let words: Vec<&str> = answer.split(' ').collect();
+        let ["ok", count, generation, sum] = words[..] else {
+            panic!("memory changed: {answer:?}")
+        };
+        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{answer:?}"));
+        Self { count: number(count), generation: number(generation), sum: sum.to_owned() }
+    }
+}
+
+impl Identity {
+    #[track_caller]
+    fn of(answer: &str) -> Self {
         let text = |name: &str| {
             let mut words = answer.split(' ').filter_map(|word| word.split_once('='));
             let found = words.find(|(found, _)| *found == name);
             found.unwrap_or_else(|| panic!("no {name}: {answer:?}")).1.to_owned()
         };
         let number = |name| text(name).parse().unwrap_or_else(|_| panic!("{answer:?}"));
-        Identity {
+        Self {
             mac: text("mac"),
             ipv4: text("ipv4"),
             generation: number("generation"),
@@ -106,4 +132,10 @@ impl Lines {
             realtime_ns: number("realtime"),
         }
     }
+}
+
+/// Asks on a connection of its own.
+#[track_caller]
+pub fn ask(address: SocketAddr, line: &str) -> String {
+    Lines::connect(address).ask(line)
 }

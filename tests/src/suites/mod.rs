@@ -16,11 +16,13 @@ mod hostile_net;
 mod image;
 mod memory;
 mod neighbours;
+mod park;
 mod publish_udp;
 mod refusals;
 mod sandbox;
 mod scheduling;
 mod signals;
+mod snapshot;
 mod socket_net;
 mod store;
 mod swap;
@@ -62,6 +64,8 @@ pub fn all() -> Vec<Suite> {
         entropy_device::suite(),
         store::suite(),
         swap::suite(),
+        park::suite(),
+        snapshot::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),

@@ -1,0 +1,194 @@
+//! Parking and waking again and again: monitors that are killed at any moment, and nothing that grows.
+//!
+//! The environment variable `DENALI_TEST_CYCLES` says how often, for runs of hours.
+
+use super::keeping::kept;
+use crate::backend::Backend;
+use crate::guest::{PATIENCE, wait_until};
+use crate::home::Home;
+use crate::keeper::Keeper;
+use crate::lines::{Checked, Lines};
+use crate::process;
+use crate::registry::Case;
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::each("a_monitor_that_is_killed_leaves_the_old_state_or_the_new_one", killed),
+        Case::each("monitors_that_wait_are_replaced", replaced),
+        Case::each("neither_memory_nor_descriptors_nor_space_are_lost", lasts),
+    ]
+}
+
+const NAME: &str = "guest";
+
+/// How often, where the environment does not say.
+fn cycles(usual: u64) -> u64 {
+    std::env::var("DENALI_TEST_CYCLES").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+}
+
+/// A number below `limit`, by chance.
+fn chance(limit: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % limit
+}
+
+/// Some time below so many microseconds, by chance.
+fn pause(most: u64) {
+    std::thread::sleep(Duration::from_micros(chance(most)));
+}
+
+/// Kills the guest's monitor, if it has one.
+fn kill(keeper: &Keeper) {
+    let Some(process) = keeper.process_of(NAME) else { return };
+    // Once it has been waited for, its number may be somebody else's.
+    if process::children(keeper.pid()).contains(&process) {
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
+    }
+}
+
+/// Has the guest check its memory, however often its monitor is killed meanwhile.
+#[track_caller]
+fn check(keeper: &Keeper) -> Checked {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = Lines::connect(keeper.address(NAME)).try_ask("check");
+        if let Some(answer) = answer {
+            return Checked::of(&answer);
+        }
+        assert_eq!(keeper.count(NAME, "ended"), 0, "{keeper}");
+        assert!(Instant::now() < until, "no answer in {PATIENCE:?}: {keeper}");
+    }
+}
+
+fn killed(backend: Backend) {
+    let home = Home::new(2);
+    let mut guest = kept(backend, home.probe("memory-hash 2"), NAME);
+    guest["swap"]["park_after"] = "1ms".into();
+    let keeper = Keeper::start(&home, &[guest], &["--go-back"]);
+    keeper.wait_until_parked(NAME);
+    // The guest counts how often it checked. `kept` is the least it must know of, `last` the most.
+    let (mut kept, mut last) = (0, 0);
+    for cycle in 0..cycles(50) {
+        let checked = check(&keeper);
+        let range = kept + 1..=last + 1;
+        assert!(range.contains(&checked.count), "cycle {cycle}: {checked:?}, not in {range:?}");
+        last = checked.count;
+        let mut lines = Lines::connect(keeper.address(NAME));
+        lines.order("dirty", 30);
+        drop(lines);
+        match cycle % 3 {
+            // While it is parked, or just before or after.
+            0 => {
+                pause(25_000);
+                kill(&keeper);
+            }
+            // While it wakes, or has just woken.
+            1 => {
+                keeper.wait_until_parked(NAME);
+                kept = last;
+                let mut lines = Lines::connect(keeper.address(NAME));
+                lines.say("check");
+                pause(12_000);
+                kill(&keeper);
+                if let Some(answer) = lines.try_hear() {
+                    last = Checked::of(&answer).count;
+                }
+            }
+            // Now and then nothing happens.
+            _ => {
+                keeper.wait_until_parked(NAME);
+                kept = last;
+            }
+        }
+    }
+    assert!(check(&keeper).count > kept);
+    keeper.stop();
+    assert!(home.regions().is_empty(), "{:?}", home.regions());
+}
+
+fn replaced(backend: Backend) {
+    let home = Home::new(1);
+    let guest = kept(backend, home.probe("memory-hash 1"), NAME);
+    let keeper = Keeper::start(&home, &[guest], &["--pool", "2"]);
+    keeper.wait_until_parked(NAME);
+    for count in 1..=3 {
+        wait_until("monitors wait", || process::children(keeper.pid()).len() == 2);
+        for process in process::children(keeper.pid()) {
+            // SAFETY: a plain system call, on a child of the keeper's, which waits.
+            unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
+        }
+        assert_eq!(check(&keeper).count, count);
+        keeper.wait_until_parked(NAME);
+    }
+    keeper.stop();
+}
+
+/// What a keeper with its guests has at a time when nothing happens.
+#[derive(Debug)]
+struct Has {
+    memory_kib: u64,
+    descriptors: usize,
+    children: usize,
+    /// Blocks of 512 bytes that the guest's region takes.
+    blocks: u64,
+    /// Guests that are remembered on disk.
+    remembered: usize,
+}
+
+impl Has {
+    fn now(keeper: &Keeper, home: &Home, state: &Path) -> Self {
+        let memory = process::status(keeper.pid(), "VmRSS");
+        let memory = memory.split(' ').next().and_then(|kib| kib.parse().ok());
+        let blocks = |path| fs::metadata(path).expect("a region").blocks();
+        let remembered = fs::read_dir(state).expect("the state").flatten();
+        Self {
+            memory_kib: memory.expect("a number of KiB"),
+            descriptors: process::descriptors(keeper.pid()).expect("the keeper is there").len(),
+            children: process::children(keeper.pid()).len(),
+            blocks: home.regions().into_iter().map(blocks).sum(),
+            // Files that are just being written are called otherwise.
+            remembered: remembered
+                .filter(|entry| entry.path().extension().is_some_and(|it| it == "json"))
+                .count(),
+        }
+    }
+}
+
+fn lasts(backend: Backend) {
+    /// More than allocators differ by, and far less than a page for each of many cycles.
+    const SLACK_KIB: u64 = 512;
+    let home = Home::new(2);
+    let guest = kept(backend, home.parkable("memory-hash 1"), NAME);
+    let state = home.path("state");
+    let keeper =
+        Keeper::start(&home, &[guest], &["--state", state.to_str().expect("UTF-8"), "--pool", "2"]);
+    let (warm_up, cycles) = (10, cycles(40));
+    keeper.wait_until_parked(NAME);
+    let mut before = None;
+    for cycle in 1..=warm_up + cycles {
+        assert_eq!(check(&keeper).count, cycle);
+        keeper.wait_until_parked(NAME);
+        if cycle == warm_up || cycle == warm_up + cycles {
+            wait_until("monitors wait", || process::children(keeper.pid()).len() == 2);
+            let now = Has::now(&keeper, &home, &state);
+            let before = before.get_or_insert(now);
+            let now = Has::now(&keeper, &home, &state);
+            assert!(now.memory_kib <= before.memory_kib + SLACK_KIB, "{before:?} {now:?}");
+            let counts = |has: &Has| (has.children, has.blocks, has.remembered);
+            assert_eq!(counts(&now), counts(before));
+            // A monitor that has ended, or is being made, has some for a moment.
+            let most = before.descriptors;
+            wait_until("no descriptors are lost", || {
+                Has::now(&keeper, &home, &state).descriptors <= most
+            });
+        }
+    }
+    assert_eq!(keeper.count(NAME, "parked") as u64, warm_up + cycles + 1);
+    keeper.stop();
+}

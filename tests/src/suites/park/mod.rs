@@ -1,0 +1,16 @@
+//! Guests that are parked and go on in another process: by a command, and by a keeper.
+
+mod again;
+mod images;
+mod keeping;
+mod lasting;
+
+use crate::registry::Suite;
+
+pub fn suite() -> Suite {
+    let mut suite = Suite { name: "park", cases: again::cases() };
+    suite.cases.extend(images::cases());
+    suite.cases.extend(keeping::cases());
+    suite.cases.extend(lasting::cases());
+    suite
+}
