@@ -16,6 +16,7 @@ mod hostile_net;
 mod image;
 mod memory;
 mod neighbours;
+mod paging;
 mod park;
 mod publish_udp;
 mod refusals;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Suite> {
         swap::suite(),
         park::suite(),
         snapshot::suite(),
+        paging::suite(),
         image::suite(),
         c_guest::suite(),
         equality::suite(),

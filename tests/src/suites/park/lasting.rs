@@ -154,7 +154,7 @@ impl Has {
             blocks: home.regions().into_iter().map(blocks).sum(),
             // Files that are just being written are called otherwise.
             remembered: remembered
-                .filter(|entry| entry.path().extension().is_some_and(|it| it == "json"))
+                .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
                 .count(),
         }
     }

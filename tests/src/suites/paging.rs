@@ -1,0 +1,61 @@
+//! Guests that have less memory than they use: pages leave while the guest runs.
+
+use crate::backend::Backend;
+use crate::home::Home;
+use crate::registry::{Case, Need, Suite};
+use serde_json::{Value, json};
+
+pub fn suite() -> Suite {
+    let paged = |name, body| Case::each(name, body).needs(Need::KvmOnly).needs(Need::Userfaultfd);
+    Suite {
+        name: "paging",
+        cases: vec![
+            paged("a_guest_uses_four_times_the_memory_it_has", grows),
+            Case::once("what_cannot_be_paged_is_refused", refused),
+        ],
+    }
+}
+
+/// KiB that may be resident at once.
+const LIMIT_KIB: u64 = 16 << 10;
+
+fn limited(mut configuration: Value) -> Value {
+    configuration["memory"] = json!("96MiB");
+    configuration["resident_limit"] = json!("16MiB");
+    configuration
+}
+
+fn grows(backend: Backend) {
+    let home = Home::new(2);
+    let mut configuration = limited(home.probe("grow 64 2"));
+    configuration["net"] = json!([]);
+    let mut guest = home.run(backend, &configuration).start();
+    let mut most = 0;
+    while guest.is_running() {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", guest.pid()));
+        let text = text.unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        most = most.max(kib.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let finished = guest.finish();
+    assert_eq!(finished.status, 0, "{finished:#?}");
+    assert!(finished.stdout.contains("grown 64") && finished.stdout.contains("pass 2 ok"));
+    // The monitor has something for itself too, and for pages on their way.
+    assert!(most <= LIMIT_KIB + (8 << 10), "{most} KiB were resident");
+}
+
+fn refused() {
+    let home = Home::new(1);
+    let fails = |configuration: &Value, status: i32| {
+        let finished = home.run(Backend::Process, configuration).finish();
+        assert_eq!(finished.status, status, "{finished:#?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
+        assert!(finished.stderr.contains("resident_limit"), "{finished:#?}");
+    };
+    fails(&limited(home.probe("exit 0")), 122);
+    let mut without_swap = limited(home.probe("exit 0"));
+    without_swap.as_object_mut().expect("an object").remove("swap");
+    fails(&without_swap, 122);
+}
