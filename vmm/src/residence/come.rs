@@ -66,6 +66,8 @@ impl Residence {
 
     /// Reads pages, but gives them to the guest only as it touches them: so it is seen which it needs.
     fn start_sampling(&mut self, mut pages: Vec<PageNumber>) -> Result<(), ResidenceError> {
+        // What was begun to be read would go into the guest's memory.
+        self.store()?.fetched()?;
         if self.store()?.contains(REGISTERS) {
             self.read_in(&[REGISTERS])?;
         }

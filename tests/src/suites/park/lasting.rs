@@ -168,7 +168,7 @@ fn lasts(backend: Backend) {
     let state = home.path("state");
     let keeper =
         Keeper::start(&home, &[guest], &["--state", state.to_str().expect("UTF-8"), "--pool", "2"]);
-    let (warm_up, cycles) = (10, cycles(40));
+    let (warm_up, cycles) = (10, cycles(60));
     keeper.wait_until_parked(NAME);
     let mut before = None;
     for cycle in 1..=warm_up + cycles {
