@@ -50,7 +50,8 @@ impl MemoryGroup {
             (false, false) => bail!("there is no memory control group here"),
         };
         let folder = root.join(format!("denali-bench-{}", process::id()));
-        let before = root.join(own_group(version_1)?.trim_start_matches('/'));
+        let wanted = if version_1 { ":memory:" } else { "0::" };
+        let before = root.join(own_group(wanted)?.trim_start_matches('/'));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let before = if before.is_dir() { before } else { root.to_path_buf() };
         *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -78,6 +79,21 @@ impl MemoryGroup {
         };
         let total = usage - (cache? - memory_files?);
         Ok(Charged { total: total / 1024.0, kernel: kernel / 1024.0 })
+    }
+
+    /// Takes from everything in the group what memory it can do without: what is on a disk too, and where there is
+    /// swap, the rest.
+    pub(crate) fn reclaim(&self) -> Result<()> {
+        let (name, value) = match self.version_1 {
+            true => ("memory.force_empty", "0".to_owned()),
+            false => ("memory.reclaim", self.read("memory.current")?),
+        };
+        let written = fs::write(self.folder.join(name), value.trim());
+        match written {
+            // The second version says so when there was less to take than it was told.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(()),
+            other => other.with_context(|| format!("cannot write {name}")),
+        }
     }
 
     fn read(&self, name: &str) -> Result<String> {
@@ -115,16 +131,16 @@ pub(crate) fn clean_up() {
     }
 }
 
-fn move_to(folder: &Path) -> Result<()> {
+/// Moves this process into a group.
+pub(crate) fn move_to(folder: &Path) -> Result<()> {
     let path = folder.join("cgroup.procs");
     fs::write(&path, "0").with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The group this process is in.
-fn own_group(version_1: bool) -> Result<String> {
+/// The group this process is in, by how the line ends that tells of it.
+pub(crate) fn own_group(wanted: &str) -> Result<String> {
     let groups =
         fs::read_to_string("/proc/self/cgroup").context("cannot read /proc/self/cgroup")?;
-    let wanted = if version_1 { ":memory:" } else { "0::" };
     let of_line = |line: &str| line.split_once(wanted).map(|(_, group)| group.to_owned());
     groups.lines().find_map(of_line).context("/proc/self/cgroup does not name this process's group")
 }

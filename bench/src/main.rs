@@ -1,5 +1,6 @@
 //! Measures Denali: how fast guests start and end, what an idle one costs, how fast one serves HTTP,
-//! carries bulk data and reads its disk, and what batching and idling are worth when many serve at once.
+//! carries bulk data and reads its disk, what batching and idling are worth when many serve at once, and how
+//! guests leave memory and come back.
 //!
 //! Each measurement runs real guests by the programs that people use, prints what it found, and
 //! writes it into docs/performance.md.
@@ -14,17 +15,21 @@ mod game;
 mod guest;
 mod host;
 mod http;
+mod latencies;
 mod net;
 mod options;
 mod plot;
+mod precedence;
 mod proc;
 mod programs;
 mod running;
 mod scale;
 mod startup;
 mod summary;
+mod swap;
 mod table;
 mod targets;
+mod undo;
 mod wake;
 
 use anyhow::{Result, bail};
@@ -63,6 +68,7 @@ fn measure(options: &Options) -> Result<()> {
         Command::Scale(scale) => scale::run(scale),
         Command::Wake(wake) => wake::run(wake),
         Command::Idle(idle) => wake::run_idle(idle),
+        Command::Swap(swap) => swap::run(swap),
         Command::NativeServer { .. } | Command::NativeSleeper => Ok(()),
     }
 }

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Wake(WakeOptions),
     /// What a thousand idle guests do, alone.
     Idle(IdleOptions),
+    /// Guests that leave memory and come back: how soon they answer, how fast that goes, what a parked
+    /// one costs; partly takes root.
+    Swap(SwapOptions),
     /// The native server that guests are compared with that are woken.
     #[command(hide = true)]
     NativeSleeper,
@@ -192,10 +195,54 @@ pub(crate) struct GameOptions {
     pub(crate) seconds: u32,
 }
 
+/// Options of `bench swap`.
+#[derive(Args, Debug)]
+pub(crate) struct SwapOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Measure these parts alone, and do not write docs/performance.md.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<SwapPart>,
+    /// Parked guests at once; also a quarter and a half of them, for memory.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(8..=8000))]
+    pub(crate) guests: u32,
+    /// How long parked guests are woken at the slowest rate, in seconds.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// Rounds of what is compared by turns.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// MiB of memory of a large guest.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=2048))]
+    pub(crate) mib: u32,
+}
+
+/// What `bench swap` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SwapPart {
+    /// Waking parked guests, and what they cost in memory.
+    Parked,
+    /// Waking guests that are swapped out.
+    Out,
+    /// Reading ahead and encryption.
+    Variants,
+    /// A large guest beside its disk and the kernel's swap.
+    Throughput,
+    /// One, two and four disks.
+    Striping,
+    /// Paging within a guest.
+    Paging,
+}
+
 impl CommonOptions {
     /// The back ends to measure.
     pub(crate) fn backends(&self) -> Vec<Backend> {
         self.hypervisor.map_or_else(|| Backend::ALL.to_vec(), |one| vec![one])
+    }
+
+    /// The same, but that nothing is written if `writes` is false.
+    pub(crate) fn writing(self, writes: bool) -> Self {
+        Self { no_write: self.no_write || !writes, ..self }
     }
 
     /// Whether the document is to be written.

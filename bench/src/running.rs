@@ -1,13 +1,15 @@
 //! Programs that the benchmark started: they end when it does, whatever ends it.
 
 use crate::cgroup;
-use anyhow::{Context, Result};
+use crate::undo::undo_all;
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::process::{Child, ExitStatus, exit};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 /// Process ids of everything that runs.
 static PIDS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
@@ -35,6 +37,7 @@ pub(crate) fn end_with_us() -> Result<()> {
             // So that none is left when this program ends.
             let _ = waitpid(Pid::from_raw(pid), None);
         }
+        undo_all();
         cgroup::clean_up();
         exit(128 + signal.map_or(0, |signal| signal as i32));
     });
@@ -58,6 +61,20 @@ impl Running {
     /// Its process id.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id().cast_signed()
+    }
+
+    /// Asks it to end, and waits for that, but no longer than `patience`.
+    pub(crate) fn end(&mut self, patience: Duration) -> Result<()> {
+        let pid = Pid::from_raw(self.pid());
+        kill(pid, Signal::SIGTERM).context("cannot ask a program to end")?;
+        let deadline = Instant::now() + patience;
+        while self.child.try_wait().context("cannot wait for a program")?.is_none() {
+            if Instant::now() > deadline {
+                bail!("a program does not end when it is asked to");
+            }
+            sleep(Duration::from_millis(10));
+        }
+        self.wait().map(drop)
     }
 
     /// Waits until it ends.

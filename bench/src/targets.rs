@@ -35,6 +35,15 @@ const BOTH: &[(&str, Good, f64)] = &[
     ("threads_run", AtMost, 1.0),
     ("switches_no_timers", AtMost, 0.0),
     ("cpu_percent_1hz", AtMost, 10.0),
+    ("parked_wake_ms_p50", AtMost, 3.0),
+    ("parked_wake_ms_p99", AtMost, 15.0),
+    ("parked_guest_bytes", AtMost, 4096.0),
+    ("big_out_ratio", AtLeast, 0.8),
+    ("big_wake_ratio", AtLeast, 0.8),
+    ("stripes_out_factor_2", AtLeast, 1.8),
+    ("stripes_wake_factor_2", AtLeast, 1.8),
+    ("stripes_out_factor_4", AtLeast, 3.6),
+    ("stripes_wake_factor_4", AtLeast, 3.6),
 ];
 
 /// The same for KVM alone.

@@ -1,6 +1,6 @@
 //! The bots: all of them on one thread, each with a socket of its own.
 
-use super::precedence::Precedence;
+use crate::precedence::Precedence;
 use anyhow::{Context, Result, bail};
 use denali_game::{Bot, Client, Histogram, Stage};
 use epoll::{ControlOptions, Event, Events};

@@ -3,7 +3,6 @@
 mod bots;
 mod guests;
 mod measure;
-mod precedence;
 mod text;
 
 use crate::backend::Backend;

@@ -1,12 +1,12 @@
 //! The part of docs/performance.md that `bench game` writes, and its charts.
 
-use super::precedence::Precedence;
 use super::{ROUNDS, measure};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::host;
 use crate::options::GameOptions;
 use crate::plot::{Axis, Chart, Line, Scale};
+use crate::precedence::Precedence;
 use crate::table::{Table, number};
 use crate::targets;
 use anyhow::Result;

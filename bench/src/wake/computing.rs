@@ -3,10 +3,10 @@
 
 use super::client::Client;
 use super::guests::{Guests, Kind, as_client, pin_server};
-use super::latencies::{Latencies, SHARES};
 use super::ticks::Rate;
 use crate::backend::Backend;
 use crate::figures::Figures;
+use crate::latencies::{Latencies, SHARES};
 use crate::options::WakeOptions;
 use crate::programs::Programs;
 use anyhow::{Context, Result};

@@ -5,7 +5,6 @@ mod client;
 mod computing;
 mod crowd;
 mod guests;
-mod latencies;
 pub(crate) mod native;
 mod plots;
 mod rounds;

@@ -2,12 +2,12 @@
 
 use super::client::Client;
 use super::guests::{Guests, Kind, as_client, pin_server};
-use super::latencies::{Latencies, SHARES};
 use super::native;
 use super::ticks::Rate;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::guest::announced;
+use crate::latencies::{Latencies, SHARES};
 use crate::options::WakeOptions;
 use crate::programs::Programs;
 use crate::running::Running;

@@ -1,11 +1,11 @@
 //! The parts of docs/performance.md that `bench wake` and `bench idle` write.
 
 use super::computing::{self, WINDOWS};
-use super::latencies::SHARES;
 use super::{crowd, timers};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::host;
+use crate::latencies::SHARES;
 use crate::options::{CommonOptions, CrowdOptions, WakeOptions};
 use crate::table::{Table, number};
 use crate::targets;

@@ -1,23 +1,23 @@
-//! Bots come first: they are what measures, and one thread among hundreds would get its equal share only.
+//! Clients come first: they are what measures, and one thread among hundreds would get its equal share only.
 
 /// The nice value of who comes first.
 const FIRST: i32 = -20;
 
 /// The calling thread has precedence as long as this is held; what it starts meanwhile would have it too.
 #[derive(Debug)]
-pub(super) struct Precedence {
+pub(crate) struct Precedence {
     _private: (),
 }
 
 impl Precedence {
     /// Takes it, where that is permitted.
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         set(FIRST);
         Self { _private: () }
     }
 
     /// Whether it is permitted.
-    pub(super) fn is_permitted() -> bool {
+    pub(crate) fn is_permitted() -> bool {
         let permitted = set(FIRST);
         set(0);
         permitted

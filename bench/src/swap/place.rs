@@ -1,0 +1,82 @@
+//! Folders of this benchmark, which are gone when it ends.
+
+use crate::undo::Undo;
+use anyhow::{Context, Result};
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+/// Bytes of a host's key.
+const KEY: usize = 32;
+
+/// Where regions are, and what is small.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// On the machine's disk, beside this program.
+    disk: Folder,
+    /// Where paths are short: configurations and sockets.
+    temporary: Folder,
+}
+
+impl Place {
+    /// Makes the folders.
+    pub(super) fn new() -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find out where this program is")?;
+        let beside = own.parent().context("this program is in no folder")?;
+        let name = format!("denali-bench-{}", process::id());
+        let place = Self {
+            disk: Folder::new(beside.join(&name))?,
+            temporary: Folder::new(std::env::temp_dir().join(&name))?,
+        };
+        let random = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+        let mut key = Vec::new();
+        random.take(KEY as u64).read_to_end(&mut key).context("cannot read random bytes")?;
+        let options = &mut File::options();
+        let file = options.write(true).create_new(true).mode(0o600).open(place.key());
+        let written = file.and_then(|mut file| file.write_all(&key));
+        written.context("cannot write a host's key")?;
+        Ok(place)
+    }
+
+    /// The key of a host.
+    pub(super) fn key(&self) -> PathBuf {
+        self.temporary.path.join("host.key")
+    }
+
+    /// A new folder on the disk.
+    pub(super) fn on_disk(&self, name: &str) -> Result<Folder> {
+        Folder::new(self.disk.path.join(name))
+    }
+
+    /// A new folder for what is small.
+    pub(super) fn temporary(&self, name: &str) -> Result<Folder> {
+        Folder::new(self.temporary.path.join(name))
+    }
+}
+
+/// A folder that nobody else may use, removed with all that is in it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _undo: Undo,
+}
+
+impl Folder {
+    fn new(path: PathBuf) -> Result<Self> {
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
+        let gone = path.clone();
+        let undo = Undo::by(move || {
+            if fs::remove_dir_all(&gone).is_err() && gone.exists() {
+                eprintln!("bench: please remove {}", gone.display());
+            }
+        });
+        Ok(Self { path, _undo: undo })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
