@@ -1,7 +1,10 @@
 //! Guests that have less memory than they use: pages leave while the guest runs.
 
 use crate::backend::Backend;
+use crate::guest::wait_until;
 use crate::home::Home;
+use crate::lines::Lines;
+use crate::process;
 use crate::registry::{Case, Need, Suite};
 use serde_json::{Value, json};
 
@@ -11,6 +14,7 @@ pub fn suite() -> Suite {
         name: "paging",
         cases: vec![
             paged("a_guest_uses_four_times_the_memory_it_has", grows),
+            paged("a_guest_with_a_limit_leaves_and_comes_back", leaves),
             Case::once("what_cannot_be_paged_is_refused", refused),
         ],
     }
@@ -44,6 +48,27 @@ fn grows(backend: Backend) {
     assert!(finished.stdout.contains("grown 64") && finished.stdout.contains("pass 2 ok"));
     // The monitor has something for itself too, and for pages on their way.
     assert!(most <= LIMIT_KIB + (8 << 10), "{most} KiB were resident");
+}
+
+fn leaves(backend: Backend) {
+    let home = Home::new(1);
+    let (guest, address) = home.start_as(backend, &limited(home.probe("memory-hash 32")));
+    let control = home.control();
+    let mut lines = Lines::connect(address);
+    for _ in 0..2 {
+        lines.order("dirty", 100);
+        let before = lines.check();
+        let there = control.status();
+        assert!(there.resident_pages * 4 <= LIMIT_KIB + 1024, "{there:?}");
+        control.out();
+        let after = lines.check();
+        assert_eq!(after.sum, before.sum);
+    }
+    assert!(process::threads(guest.pid()).iter().any(|name| name == "pager"));
+    guest.signal(libc::SIGTERM);
+    let mut guest = guest;
+    wait_until("the guest stops", || !guest.is_running());
+    assert_eq!(guest.finish().status, 0);
 }
 
 fn refused() {

@@ -5,7 +5,7 @@ use super::working_set::Plan;
 use super::{REGISTERS, Residence, ResidenceError, host};
 use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
-use denali_arch::space::Access;
+use denali_hypervisor::ImagePart;
 use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
 use denali_swap::{Fetched, PAGE, PageNumber};
 use nix::time::{ClockId, clock_gettime};
@@ -190,7 +190,7 @@ impl Residence {
         // What an earlier pager had registered and this one will not is ordinary memory.
         self.let_go();
         let missing = match self.limit {
-            Some(_) => self.writable(),
+            Some(_) => self.anonymous(),
             None => self.ranges(),
         };
         let (Some(store), Some(uffd)) = (self.store.take(), self.uffd.take()) else {
@@ -255,14 +255,27 @@ impl Residence {
         })
     }
 
-    /// All memory that the guest can write.
-    fn writable(&self) -> Vec<Range<PageNumber>> {
+    /// All memory that is no part of the image's file: also what the guest can only read, as it is told of its
+    /// devices there.
+    fn anonymous(&self) -> Vec<Range<PageNumber>> {
         let page = |address: u64| PageNumber((address / PAGE_SIZE) as u32);
-        let regions = self.ram.space().regions().iter();
-        regions
-            .filter(|region| region.access == Access::ReadWrite)
-            .map(|region| page(region.start)..page(region.end))
-            .collect()
+        let mut parts = self.ram.image().map_or(Vec::new(), |(_, parts)| parts.to_vec());
+        parts.sort_by_key(|part| part.start);
+        let mut ranges = Vec::new();
+        for region in self.ram.space().regions() {
+            let mut start = region.start;
+            let inside = |part: &&ImagePart| part.start < region.end && part.end > region.start;
+            for part in parts.iter().filter(inside) {
+                if part.start > start {
+                    ranges.push(page(start)..page(part.start));
+                }
+                start = part.end.min(region.end);
+            }
+            if start < region.end {
+                ranges.push(page(start)..page(region.end));
+            }
+        }
+        ranges
     }
 }
 
