@@ -234,6 +234,20 @@ pub(crate) enum SwapPart {
     Paging,
 }
 
+impl SwapPart {
+    /// What people read.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Parked => "parked guests",
+            Self::Out => "guests that are swapped out",
+            Self::Variants => "variants",
+            Self::Throughput => "a large guest",
+            Self::Striping => "more disks",
+            Self::Paging => "paging",
+        }
+    }
+}
+
 impl CommonOptions {
     /// The back ends to measure.
     pub(crate) fn backends(&self) -> Vec<Backend> {

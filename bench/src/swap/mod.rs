@@ -42,7 +42,7 @@ use crate::guest;
 use crate::latencies::Latencies;
 use crate::options::{SwapOptions, SwapPart};
 use crate::programs::Programs;
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use place::Place;
 use wake::Woken;
 
@@ -57,9 +57,8 @@ pub(crate) fn run(options: &SwapOptions) -> Result<()> {
         match guest::problem(backend, &programs)? {
             Some(problem) => figures.skip(backend.title(), &problem),
             None => {
-                let mut bench = Bench { options, place: &place, programs: &programs };
-                let measured = bench.measure(backend, &mut figures);
-                let (woken, swapped_out) = measured.with_context(|| programs.last_message())?;
+                let bench = Bench { options, place: &place, programs: &programs };
+                let (woken, swapped_out) = bench.measure(backend, &mut figures);
                 parked.extend(woken);
                 out.extend(swapped_out.map(|latencies| (backend, latencies)));
             }
@@ -80,45 +79,60 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn measures(&self, part: SwapPart) -> bool {
-        self.options.only.is_empty() || self.options.only.contains(&part)
-    }
-
-    /// Measures one back end; gives what plots show.
+    /// Measures one back end; gives what plots show. What fails is named, and the rest is measured.
     fn measure(
-        &mut self,
+        &self,
         backend: Backend,
         figures: &mut Figures,
-    ) -> Result<(Option<Woken>, Option<Latencies>)> {
+    ) -> (Option<Woken>, Option<Latencies>) {
         let Self { options, place, programs } = *self;
-        if self.measures(SwapPart::Throughput) {
-            throughput::measure(backend, options, place, programs, figures)?;
+        self.part(SwapPart::Throughput, backend, figures, |figures| {
+            throughput::measure(backend, options, place, programs, figures)
+        });
+        self.part(SwapPart::Striping, backend, figures, |figures| match striping::problem() {
+            Some(problem) => bail!(problem),
+            None => striping::measure(backend, options, place, programs, figures),
+        });
+        if backend == Backend::Kvm {
+            self.part(SwapPart::Paging, backend, figures, |figures| {
+                paging::measure(backend, options, place, programs, figures)
+            });
         }
-        if self.measures(SwapPart::Striping) {
-            match striping::problem() {
-                Some(problem) => figures.skip("more disks", &problem),
-                None => striping::measure(backend, options, place, programs, figures)?,
-            }
-        }
-        if self.measures(SwapPart::Paging) && backend == Backend::Kvm {
-            paging::measure(backend, options, place, programs, figures)?;
-        }
-        if self.measures(SwapPart::Variants) {
-            variants::measure(backend, options, place, programs, figures)?;
-        }
-        let (mut parked, mut out) = (None, None);
-        if self.measures(SwapPart::Out) {
+        self.part(SwapPart::Variants, backend, figures, |figures| {
+            variants::measure(backend, options, place, programs, figures)
+        });
+        let out = self.part(SwapPart::Out, backend, figures, |figures| {
             let latencies = out::measure(backend, options, place, programs)?;
             out::fill(backend, &latencies, figures);
-            out = Some(latencies);
-        }
-        if self.measures(SwapPart::Parked) {
+            Ok(latencies)
+        });
+        let parked = self.part(SwapPart::Parked, backend, figures, |figures| {
             let woken = Woken::measure(backend, options, place, programs)?;
             woken.fill(figures);
             let all = (options.guests, woken.keeper_bytes);
             memory::measure(backend, all, place, programs, figures)?;
-            parked = Some(woken);
+            Ok(woken)
+        });
+        (parked, out)
+    }
+
+    fn part<R>(
+        &self,
+        part: SwapPart,
+        backend: Backend,
+        figures: &mut Figures,
+        measure: impl FnOnce(&mut Figures) -> Result<R>,
+    ) -> Option<R> {
+        if !self.options.only.is_empty() && !self.options.only.contains(&part) {
+            return None;
         }
-        Ok((parked, out))
+        match measure(figures) {
+            Ok(measured) => Some(measured),
+            Err(error) => {
+                let why = format!("{error:#} ({})", self.programs.last_message());
+                figures.skip(&format!("{}, {}", backend.title(), part.title()), &why);
+                None
+            }
+        }
     }
 }

@@ -48,8 +48,10 @@ pub(super) fn measure(
     for number in 0..count {
         woken += control::status(&keep.control(number))?.woken as usize;
     }
-    if woken < count + visited {
-        bail!("guests were woken {woken} times by {} clients: they are too few", count + visited);
+    // Two clients may have come to one guest in a row: it was awake still for the second.
+    let all = count + visited;
+    if woken * 10 < all * 9 {
+        bail!("{all} clients found guests out {woken} times only: there are too few guests");
     }
     Ok(latencies)
 }
