@@ -145,18 +145,24 @@ impl Uffd {
         })
     }
 
-    /// Repeats `call` with what is done and what is left, until nothing is, past pages that are there.
+    /// Repeats `call` with what is done and what is left, until nothing is, past pages that are there. What
+    /// cannot be filled together, for it lies in several mappings, is filled page by page.
     fn fill(
         &self,
         start: u64,
         length: u64,
         call: impl Fn(u64, u64) -> (io::Result<()>, i64),
     ) -> io::Result<()> {
-        let (mut done, mut stalls) = (0, 0);
+        let (mut done, mut stalls, mut alone) = (0, 0, false);
         while done < length {
-            let (result, progress) = call(done, length - done);
-            let Err(error) = result else { return Ok(()) };
+            let step = if alone { PAGE as u64 } else { length - done };
+            let (result, progress) = call(done, step);
+            let Err(error) = result else {
+                done += step;
+                continue;
+            };
             match error.raw_os_error() {
+                Some(libc::ENOENT) if step > PAGE as u64 => alone = true,
                 Some(libc::EAGAIN) if progress > 0 => {
                     done += progress as u64;
                     stalls = 0;
@@ -179,16 +185,22 @@ impl Uffd {
     /// # Safety
     /// Both ranges are private anonymous memory of this process, to which no Rust reference exists.
     pub(crate) unsafe fn move_pages(&self, to: u64, from: u64, length: u64) -> Moved {
-        let (mut bytes, mut stalls) = (0, 0);
+        let (mut bytes, mut stalls, mut alone) = (0, 0, false);
         while bytes < length {
-            let (to, from, length) = (to + bytes, from + bytes, length - bytes);
-            let mut moved = abi::Transfer { to, from, length, mode: 0, done: 0 };
+            let step = if alone { PAGE as u64 } else { length - bytes };
+            let (to, from) = (to + bytes, from + bytes);
+            let mut moved = abi::Transfer { to, from, length: step, mode: 0, done: 0 };
             // SAFETY: the structure is the one that the request takes; the ranges are the caller's.
             let Err(error) = (unsafe { self.call(abi::MOVE, &mut moved) }) else {
-                return Moved { bytes: bytes + length, error: None };
+                bytes += step;
+                continue;
             };
             let again = error.raw_os_error() == Some(libc::EAGAIN);
-            if again && moved.done > 0 {
+            let several = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT));
+            if several && step > PAGE as u64 {
+                // The ranges may lie in several mappings each.
+                alone = true;
+            } else if again && moved.done > 0 {
                 bytes += moved.done as u64;
                 stalls = 0;
             } else if !again {

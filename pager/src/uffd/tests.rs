@@ -94,6 +94,43 @@ fn moved_pages_are_gone_where_they_were() {
     assert!(from.is(3, 13) && to.is(4, 14));
 }
 
+/// Memory that was registered in parts, and touched between, is several mappings for ever.
+fn in_several_mappings(uffd: &Uffd) -> Guest {
+    let guest = Guest::new(8);
+    // SAFETY: it is such memory, and outlives the userfaultfd's use of it.
+    unsafe { uffd.register(at(&guest, 0), 4 * PAGE as u64).unwrap() };
+    uffd.copy(at(&guest, 1), &filled(1)[..]).unwrap();
+    guest.set(6, 6);
+    // SAFETY: as above.
+    unsafe { uffd.register(at(&guest, 0), 8 * PAGE as u64).unwrap() };
+    guest
+}
+
+#[test]
+fn pages_of_several_mappings_are_filled_together() {
+    let Some(uffd) = uffd() else { return };
+    let guest = in_several_mappings(&uffd);
+    let pages: Vec<u8> = (0..8).flat_map(|n| *filled(10 + n)).collect();
+    uffd.copy(at(&guest, 0), &pages).unwrap();
+    let expected = |n| if n == 1 || n == 6 { n } else { 10 + n };
+    assert!((0..8).all(|n| guest.is(n, u64::from(expected(n)))));
+    let guest = in_several_mappings(&uffd);
+    uffd.zero(at(&guest, 0), 8 * PAGE as u64).unwrap();
+    assert!((0..8).all(|n| guest.is(n, if n == 1 || n == 6 { u64::from(n) } else { 0 })));
+}
+
+#[test]
+fn pages_of_several_mappings_are_moved_together() {
+    let Some(uffd) = moving_uffd() else { return };
+    let (from, to) = (in_several_mappings(&uffd), registered(&uffd, 8));
+    let pages: Vec<u8> = (0..8).flat_map(|n| *filled(10 + n)).collect();
+    uffd.copy(at(&from, 0), &pages).unwrap();
+    // SAFETY: both are such memory.
+    let moved = unsafe { uffd.move_pages(at(&to, 0), at(&from, 0), 8 * PAGE as u64) };
+    assert!(moved.error.is_none() && moved.bytes == 8 * PAGE as u64);
+    assert!(from.resident().is_empty() && to.is(7, 17) && to.is(6, 6));
+}
+
 #[test]
 fn memory_of_a_file_is_refused() {
     let Some(uffd) = uffd() else { return };
