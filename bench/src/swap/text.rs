@@ -80,6 +80,12 @@ pub(super) fn declare(options: &SwapOptions, figures: &mut Figures) {
     }
 }
 
+/// What repeats the measurement, with the options that were given.
+fn command() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    format!("`cargo run --release -p bench -- {}`", arguments.join(" "))
+}
+
 /// The text.
 pub(super) fn document(figures: &Figures, options: &SwapOptions) -> String {
     let first = if Precedence::is_permitted() { "a nice value of -20" } else { "none" };
@@ -91,7 +97,7 @@ pub(super) fn document(figures: &Figures, options: &SwapOptions) -> String {
         ("large guest", format!("{} MiB", options.mib)),
         ("slow disks", format!("{slow} MB/s each; a guest of {} MiB", striping::mib(options))),
         ("precedence of clients", first.into()),
-        ("command", "`cargo run --release -p bench -- swap`".into()),
+        ("command", command()),
     ];
     let tables = [
         host::describe(&rows),
