@@ -4,7 +4,7 @@
 use crate::events::ARRIVAL;
 use crate::start::StartError;
 use denali_hypervisor::kvm::SAVE_IOCTLS;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,
@@ -40,12 +40,19 @@ pub(crate) struct Needs {
 
 /// Gives up core dumps, new privileges and all system calls but those needed.
 pub(crate) fn enter(needs: &Needs) -> Result<(), StartError> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)
-        .map_err(|source| StartError::Host { what: "forbid core dumps", source })?;
+    forbid_core_dumps().map_err(|source| StartError::Host { what: "forbid core dumps", source })?;
     let mut program = old_clone().to_vec();
     program.extend(compile(needs).map_err(|error| StartError::Sandbox(error.to_string()))?);
     // This sets PR_SET_NO_NEW_PRIVS first.
     seccompiler::apply_filter(&program).map_err(|error| StartError::Sandbox(error.to_string()))
+}
+
+/// A program that `core_pattern` names gets what dies whatever the limit is, but for a limit of one byte, by
+/// which the kernel knows its own helpers. For a file that is as good as none.
+fn forbid_core_dumps() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
+    let limit = most.min(1);
+    setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
 /// Has `clone3`, whose arguments a filter cannot see, seem to be missing: the C library then makes its
