@@ -36,6 +36,9 @@ pub struct Label {
     pub options: Options,
     /// Its newest commit; number 0 if there is none.
     pub commit: Commit,
+    /// Whether all of it says that nothing was ever committed, or that its guest has ended. A region that is
+    /// damaged does not.
+    pub blank: bool,
     /// Root of the commit before.
     pub parent: [u8; 32],
     /// The guest's key, wrapped by its host.
@@ -62,6 +65,9 @@ pub fn peek<B: BlockBackend>(backend: B) -> Result<Label, StoreError> {
         return Err(StoreError::Unusable);
     }
     let [first, second] = read_superblocks(&mut transfers)?.map(|block| Superblock::parse(&block));
+    let is_blank =
+        |half: &Result<Superblock, _>| matches!(half, Ok(half) if half.commit.sequence == 0);
+    let blank = is_blank(&first) && is_blank(&second);
     let newest = match (first, second) {
         (Ok(first), Ok(second)) if second.commit.sequence > first.commit.sequence => second,
         (Ok(superblock), _) | (Err(_), Ok(superblock)) => superblock,
@@ -71,6 +77,7 @@ pub fn peek<B: BlockBackend>(backend: B) -> Result<Label, StoreError> {
         guest: newest.guest,
         options: newest.options,
         commit: newest.commit,
+        blank,
         parent: newest.parent,
         wrapped_key: newest.wrapped,
     })

@@ -73,10 +73,10 @@ fn wait_for(monitor: &OwnedFd) {
     while poll(&mut sources, PollTimeout::NONE) == Err(Errno::EINTR) {}
 }
 
-/// Removes the region, if there is no state in it. One that is in use, or cannot be read, stays.
+/// Removes the region, if there is no state in it. One that is in use, damaged, or cannot be read, stays.
 fn remove(swap: &Swap, id: GuestId) {
     if let Ok((region, label)) = Region::open(swap, id)
-        && label.commit.sequence == 0
+        && label.blank
     {
         // Nobody is left to be told.
         let _ = region.remove();

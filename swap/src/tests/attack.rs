@@ -2,7 +2,7 @@
 
 use super::backends::{Medium, Memory};
 use super::{GUEST, content, format, get, key, open, put_all};
-use crate::{Commit, GuestId, Key, Options, PAGE, PageNumber, Store, StoreError};
+use crate::{Commit, GuestId, Key, Options, PAGE, PageNumber, Store, StoreError, peek};
 use proptest::prelude::*;
 
 const REGION: Options = Options { capacity: 30, state_max: 10_000, encrypt: true };
@@ -28,6 +28,24 @@ fn slot(number: u32) -> std::ops::Range<usize> {
 
 fn refusal(memory: &Memory, known: Option<Commit>) -> StoreError {
     open(memory, &REGION, known).err().expect("it is refused")
+}
+
+/// Whoever tidies up must not take a damaged region, of which the state may be had back, for an empty one.
+#[test]
+fn only_a_region_that_says_so_throughout_is_blank() {
+    let is_blank = |memory: &Memory| peek(memory.attach()).unwrap().blank;
+    let memory = Memory::new(&REGION);
+    let mut store = format(&memory, &REGION);
+    assert!(is_blank(&memory));
+    memory.change(|bytes| bytes[PAGE] ^= 1);
+    assert!(!is_blank(&memory));
+    store.commit(b"one", &[]).unwrap();
+    assert!(!is_blank(&memory));
+    // The block of the only commit.
+    memory.change(|bytes| bytes[PAGE..PAGE + 8].fill(0));
+    assert!(!is_blank(&memory));
+    store.retire().unwrap();
+    assert!(is_blank(&memory));
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn nothing_inherited(backend: Backend) {
     let limits = read("limits").expect("limits can be read");
     let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
     let words: Vec<_> = line.split_whitespace().collect();
-    assert_eq!(words[4..6], ["0", "0"], "{line}");
+    // One byte, which programs that get core dumps heed, unless even that was not to be had.
+    assert!(matches!(words[4..6], ["1", "1"] | ["0", "0"]), "{line}");
 }
 
 /// A probe that waits.
