@@ -4,6 +4,7 @@ use crate::figures::Figures;
 use crate::options::CommonOptions;
 use crate::targets;
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -17,11 +18,21 @@ pub(crate) fn finish(
     figures: &Figures,
     parts: &[(&str, String)],
 ) -> Result<()> {
+    finish_with(options, figures, &figures.json(), parts)
+}
+
+/// The same with what programs read.
+pub(crate) fn finish_with(
+    options: &CommonOptions,
+    figures: &Figures,
+    json: &Value,
+    parts: &[(&str, String)],
+) -> Result<()> {
     for line in targets::missed(figures) {
         eprintln!("missed: {line}");
     }
     if options.json {
-        println!("{}", figures.json());
+        println!("{json}");
         return Ok(());
     }
     for (name, text) in parts {

@@ -1,5 +1,7 @@
 //! Figures by name, as programs read them, and what could not be measured.
 
+use crate::backend::Backend;
+use crate::table::number;
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeSet;
 
@@ -13,6 +15,20 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Sets figures of these back ends to nothing, so that they are there whatever happens; names are without
+    /// the back end's suffix.
+    pub(crate) fn declare(
+        &mut self,
+        backends: &[Backend],
+        names: impl IntoIterator<Item = String>,
+    ) {
+        for name in names {
+            for backend in backends {
+                self.set(format!("{name}{}", backend.suffix()), None);
+            }
+        }
+    }
+
     /// Adds a figure; the name ends with its unit, and with the back end's suffix.
     pub(crate) fn set(&mut self, name: impl Into<String>, value: Option<f64>) {
         let name = name.into();
@@ -25,6 +41,15 @@ impl Figures {
     /// The value of a figure that was measured.
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(known, _)| known == name).and_then(|(_, value)| *value)
+    }
+
+    /// Figures of every back end, as people read them: names are without the suffix.
+    pub(crate) fn of_backends(&self, names: &[impl AsRef<str>]) -> Vec<String> {
+        let of = |backend: Backend| {
+            let value = move |name: &str| self.get(&format!("{name}{}", backend.suffix()));
+            names.iter().map(move |name| number(value(name.as_ref())))
+        };
+        Backend::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Says that something could not be measured, and why.
@@ -42,19 +67,21 @@ impl Figures {
 
     /// One flat object; what could not be measured is null.
     pub(crate) fn json(&self) -> Value {
-        let value = |value: Option<f64>| {
-            value
-                .and_then(|value| Number::from_f64(rounded(value)))
-                .map_or(Value::Null, Value::Number)
-        };
-        let members = self.values.iter().map(|(name, number)| (name.clone(), value(*number)));
+        let members = self.values.iter().map(|(name, value)| (name.clone(), json_number(*value)));
         Value::Object(members.collect::<Map<_, _>>())
     }
 }
 
-/// To three places after the point: more is noise.
+/// A figure as programs read it; null if it could not be measured.
+pub(crate) fn json_number(value: Option<f64>) -> Value {
+    value.and_then(|value| Number::from_f64(rounded(value))).map_or(Value::Null, Value::Number)
+}
+
+/// To three places after the point, and of what is small to four digits: more is noise.
 fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+    let places = (3.0 - value.abs().log10().floor()).clamp(3.0, 9.0);
+    let scale = 10_f64.powf(places);
+    (value * scale).round() / scale
 }
 
 #[cfg(test)]
@@ -72,5 +99,15 @@ mod tests {
         assert_eq!(figures.get("first_byte_ms"), Some(1.23456));
         assert_eq!(figures.get("exit_ms"), None);
         assert_eq!(figures.skipped().collect::<Vec<_>>(), ["exit: no guest ended"]);
+    }
+
+    #[test]
+    fn what_is_small_keeps_its_digits() {
+        let shown = |value| json_number(Some(value)).to_string();
+        assert_eq!(shown(0.0415678), "0.04157");
+        assert_eq!(shown(-0.5), "-0.5");
+        assert_eq!(shown(0.0), "0.0");
+        assert_eq!(shown(1234.56789), "1234.568");
+        assert_eq!(json_number(Some(f64::NAN)), Value::Null);
     }
 }

@@ -1,6 +1,8 @@
 //! Starting guests: as people do, by `denali run`, and straight by the monitor.
 
 use crate::backend::Backend;
+use crate::figures::Figures;
+use crate::options::CommonOptions;
 use crate::programs::Programs;
 use crate::running::Running;
 use anyhow::{Context, Result, bail};
@@ -139,8 +141,24 @@ impl Guest {
     }
 }
 
+/// The back ends that this machine has, of those to be measured; the others are named.
+pub(crate) fn usable(
+    options: &CommonOptions,
+    programs: &Programs,
+    figures: &mut Figures,
+) -> Result<Vec<Backend>> {
+    let mut usable = Vec::new();
+    for backend in options.backends() {
+        match problem(backend, programs)? {
+            Some(problem) => figures.skip(backend.title(), &problem),
+            None => usable.push(backend),
+        }
+    }
+    Ok(usable)
+}
+
 /// Why this machine cannot run guests on `backend`, if so: found by running one.
-pub(crate) fn problem(backend: Backend, programs: &Programs) -> Result<Option<String>> {
+fn problem(backend: Backend, programs: &Programs) -> Result<Option<String>> {
     if let Some(problem) = backend.problem() {
         return Ok(Some(problem));
     }

@@ -131,6 +131,16 @@ pub(crate) fn mappings(pid: i32) -> Result<Vec<Mapping>> {
     Ok(parse_mappings(&read(&format!("/proc/{pid}/smaps"))?))
 }
 
+/// Proportional share of the memory of a process that is no file's, in KiB.
+///
+/// What it has mapped of files, its program and libraries foremost, is left out: their share depends on how many
+/// others have them mapped too.
+pub(crate) fn own_pss_kib(pid: i32) -> Result<f64> {
+    let rollup = read(&format!("/proc/{pid}/smaps_rollup"))?;
+    let share = |name| field(&rollup, name).with_context(|| format!("smaps_rollup lacks {name}"));
+    Ok(share("Pss_Anon")? + share("Pss_Shmem")?)
+}
+
 fn parse_mappings(smaps: &str) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
@@ -204,6 +214,9 @@ mod tests {
         // A process that has just been forked may not have run yet.
         assert!(precise_processor_seconds(pid).unwrap() >= 0.0);
         assert!(!mappings(pid).unwrap().is_empty());
+        let all: f64 = mappings(pid).unwrap().iter().map(|mapping| mapping.pss_kib).sum();
+        let own = own_pss_kib(pid).unwrap();
+        assert!(own > 0.0 && own < all, "{own} of {all}");
         assert!(children(std::process::id().cast_signed()).unwrap().contains(&pid));
     }
 

@@ -1,5 +1,6 @@
 //! Tables in Markdown.
 
+use crate::backend::Backend;
 use std::fmt;
 
 /// A table: its columns' titles and its rows.
@@ -13,6 +14,16 @@ impl Table {
     /// A table with these columns.
     pub(crate) fn new(titles: &[&str]) -> Self {
         let titles: Vec<String> = titles.iter().map(|&title| title.into()).collect();
+        Self { columns: titles.len(), lines: vec![titles] }
+    }
+
+    /// A table whose last columns, `each`, are there for every back end.
+    pub(crate) fn of_backends(first: &[&str], each: &[&str]) -> Self {
+        let mut titles: Vec<String> = first.iter().map(|&title| title.into()).collect();
+        for backend in Backend::ALL {
+            titles.push(format!("{}: {}", backend.title(), each[0]));
+            titles.extend(each[1..].iter().map(|&title| title.into()));
+        }
         Self { columns: titles.len(), lines: vec![titles] }
     }
 
@@ -83,5 +94,7 @@ mod tests {
         let mut table = Table::new(&["a", "b"]);
         table.row(["1".into()]);
         assert_eq!(table.to_string(), "| a | b |\n|---|---|\n| 1 |  |\n");
+        let table = Table::of_backends(&["a"], &["b", "c"]);
+        assert_eq!(table.lines[0].join(" "), "a KVM: b c process: b c");
     }
 }

@@ -8,7 +8,6 @@ mod rounds;
 mod storage_daemon;
 mod text;
 
-use crate::backend::Backend;
 use crate::document;
 use crate::figures::Figures;
 use crate::guest;
@@ -23,11 +22,7 @@ use storage_daemon::StorageDaemon;
 pub(crate) fn run(options: &BlockOptions) -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    for backend in options.common.backends() {
-        for name in text::names() {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-    }
+    figures.declare(&options.common.backends(), text::names());
     if let Some(problem) = fio::problem() {
         figures.skip("block", &problem);
     } else {
@@ -37,13 +32,7 @@ pub(crate) fn run(options: &BlockOptions) -> Result<()> {
 }
 
 fn measure(options: &BlockOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
-    let mut backends: Vec<Backend> = Vec::new();
-    for backend in options.common.backends() {
-        match guest::problem(backend, programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => backends.push(backend),
-        }
-    }
+    let backends = guest::usable(&options.common, programs, figures)?;
     if backends.is_empty() {
         return Ok(());
     }

@@ -22,14 +22,9 @@ const ROUNDS: u32 = 3;
 pub(crate) fn run(options: &GameOptions) -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    for backend in options.common.backends() {
-        for name in text::names(options) {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-        match guest::problem(backend, &programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => measure_all(backend, options, &programs, &mut figures)?,
-        }
+    figures.declare(&options.common.backends(), text::names(options));
+    for backend in guest::usable(&options.common, &programs, &mut figures)? {
+        measure_all(backend, options, &programs, &mut figures)?;
     }
     if options.common.writes() {
         text::plot(&figures, options)?;

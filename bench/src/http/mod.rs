@@ -21,11 +21,7 @@ use server::Server;
 pub(crate) fn run(options: &HttpOptions) -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    for backend in options.common.backends() {
-        for name in text::names() {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-    }
+    figures.declare(&options.common.backends(), text::names());
     for (name, _) in text::NGINX {
         figures.set(name, None);
     }
@@ -39,11 +35,8 @@ pub(crate) fn run(options: &HttpOptions) -> Result<()> {
 
 fn measure(options: &HttpOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
     let mut guests = Vec::new();
-    for backend in options.common.backends() {
-        match guest::problem(backend, programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => guests.push((backend, Server::guest(backend, programs)?)),
-        }
+    for backend in guest::usable(&options.common, programs, figures)? {
+        guests.push((backend, Server::guest(backend, programs)?));
     }
     let Some((_, first)) = guests.first() else { return Ok(()) };
     let page = first.page().context("cannot get the guest's page")?;

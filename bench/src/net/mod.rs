@@ -7,7 +7,6 @@ mod rounds;
 mod server;
 mod text;
 
-use crate::backend::Backend;
 use crate::document;
 use crate::figures::Figures;
 use crate::guest;
@@ -21,11 +20,7 @@ use rounds::Rounds;
 pub(crate) fn run(options: &NetOptions) -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    for backend in options.common.backends() {
-        for name in text::names() {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-    }
+    figures.declare(&options.common.backends(), text::names());
     if let Some(problem) = client::problem().or_else(Place::problem) {
         figures.skip("net", &problem);
     } else {
@@ -35,13 +30,7 @@ pub(crate) fn run(options: &NetOptions) -> Result<()> {
 }
 
 fn measure(options: &NetOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
-    let mut backends: Vec<Backend> = Vec::new();
-    for backend in options.common.backends() {
-        match guest::problem(backend, programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => backends.push(backend),
-        }
-    }
+    let backends = guest::usable(&options.common, programs, figures)?;
     if backends.is_empty() {
         return Ok(());
     }

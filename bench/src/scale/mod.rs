@@ -21,15 +21,11 @@ use rounds::Rounds;
 pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    for backend in options.common.backends() {
-        let names = options.guests.iter().flat_map(|&count| rounds::names(count as usize));
-        for name in names.chain(["gain_factor", "gain_percent_second"].map(Into::into)) {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-        match guest::problem(backend, &programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => measure(backend, options, &programs, &mut figures)?,
-        }
+    let names = options.guests.iter().flat_map(|&count| rounds::names(count as usize));
+    let names = names.chain(["gain_factor", "gain_percent_second"].map(Into::into));
+    figures.declare(&options.common.backends(), names);
+    for backend in guest::usable(&options.common, &programs, &mut figures)? {
+        measure(backend, options, &programs, &mut figures)?;
     }
     if options.common.writes() {
         text::plot(&figures, options)?;

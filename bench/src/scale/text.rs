@@ -59,7 +59,7 @@ fn overall(figures: &Figures) -> Table {
     let mut table = Table::new(&["", "goal (KVM)", "KVM", "process"]);
     for (name, title) in OVERALL {
         let mut cells = vec![title.to_owned(), targets::bound(name)];
-        cells.extend(Backend::ALL.map(|it| number(figures.get(&format!("{name}{}", it.suffix())))));
+        cells.extend(figures.of_backends(&[name]));
         table.row(cells);
     }
     table

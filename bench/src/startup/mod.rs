@@ -23,14 +23,9 @@ pub(crate) fn run(options: &StartupOptions) -> Result<()> {
     let size = fs::metadata(&programs.monitor).context("cannot look at denali-vmm")?.len();
     figures.set("binary_kib", Some(size as f64 / 1024.0));
     figures.set("binary_kib_process", Some(size as f64 / 1024.0));
-    for backend in options.common.backends() {
-        for name in text::names() {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-        match guest::problem(backend, &programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => measure(backend, options, &programs, &mut figures)?,
-        }
+    figures.declare(&options.common.backends(), text::names());
+    for backend in guest::usable(&options.common, &programs, &mut figures)? {
+        measure(backend, options, &programs, &mut figures)?;
     }
     document::finish(&options.common, &figures, &[("startup", text::document(&figures, options))])
 }

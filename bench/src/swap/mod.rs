@@ -36,13 +36,14 @@ mod visits;
 mod wake;
 
 use crate::backend::Backend;
-use crate::document::finish;
+use crate::document::finish_with;
 use crate::figures::Figures;
 use crate::guest;
 use crate::latencies::Latencies;
 use crate::options::{SwapOptions, SwapPart};
 use crate::programs::Programs;
 use anyhow::{Result, bail};
+use memory::Footprint;
 use place::Place;
 use wake::Woken;
 
@@ -52,24 +53,21 @@ pub(crate) fn run(options: &SwapOptions) -> Result<()> {
     let mut figures = Figures::default();
     text::declare(options, &mut figures);
     let place = Place::new()?;
+    let backends = guest::usable(&options.common, &programs, &mut figures)?;
     let (mut parked, mut out) = (Vec::new(), Vec::new());
-    for backend in options.common.backends() {
-        match guest::problem(backend, &programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => {
-                let bench = Bench { options, place: &place, programs: &programs };
-                let (woken, swapped_out) = bench.measure(backend, &mut figures);
-                parked.extend(woken);
-                out.extend(swapped_out.map(|latencies| (backend, latencies)));
-            }
-        }
+    for &backend in &backends {
+        let bench = Bench { options, place: &place, programs: &programs };
+        let (woken, swapped_out) = bench.measure(backend, &mut figures);
+        parked.extend(woken);
+        out.extend(swapped_out.map(|latencies| (backend, latencies)));
     }
     let writes = options.common.writes() && options.only.is_empty();
     if writes {
         plots::write(&parked, &out, &figures)?;
     }
     let common = options.common.clone().writing(writes);
-    finish(&common, &figures, &[("swap", text::document(&figures, options))])
+    let json = text::json(&figures, options, backends.first().copied());
+    finish_with(&common, &figures, &json, &[("swap", text::document(&figures, options))])
 }
 
 struct Bench<'a> {
@@ -109,8 +107,9 @@ impl Bench<'_> {
         let parked = self.part(SwapPart::Parked, backend, figures, |figures| {
             let woken = Woken::measure(backend, options, place, programs)?;
             woken.fill(figures);
-            let all = (options.guests, woken.keeper_bytes);
-            memory::measure(backend, all, place, programs, figures)?;
+            woken.name_what_lacks(options.guests, figures);
+            let few = Footprint::of_few(backend, place, programs)?;
+            memory::fill(backend, woken.footprint.bytes_of_each(few), figures);
             Ok(woken)
         });
         (parked, out)

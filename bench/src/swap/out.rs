@@ -5,13 +5,17 @@ use super::keep::{Keep, Kind};
 use super::place::Place;
 use super::random::Turns;
 use super::visits;
-use super::wake::{RATES, set};
+use super::wake::{GUESTS_PER_RATE, RATE, set};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
 use crate::options::SwapOptions;
 use crate::programs::Programs;
 use anyhow::{Result, bail};
+use denali_control::Life;
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Guests there are for each of those that are parked.
 const PART: u32 = 5;
@@ -19,12 +23,18 @@ const PART: u32 = 5;
 /// Clients per second at the first wakes.
 const FIRST_RATE: f64 = 30.0;
 
-/// How many guests there are.
+/// How long a client waits until it looks again for a guest that is out.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How names of latencies begin.
+pub(super) const LATENCIES: &str = "wake-swapped-out/http";
+
+/// How many guests there are: enough for the rate.
 pub(super) fn guests(options: &SwapOptions) -> u32 {
-    options.guests.div_ceil(PART)
+    options.guests.div_ceil(PART).max(RATE * GUESTS_PER_RATE)
 }
 
-/// Measures, at the first rate of parked guests: latencies in ms.
+/// Measures, at the rate of parked guests: latencies in ms.
 pub(super) fn measure(
     backend: Backend,
     options: &SwapOptions,
@@ -37,30 +47,45 @@ pub(super) fn measure(
     let keep = Keep::start(kind, ("out", count), place, programs)?;
     await_out(&keep)?;
     let mut turns = Turns::new(count);
-    let mut next = || Ok(keep.address(turns.next()));
-    visits::come(FIRST_RATE, count, &mut next)?;
+    visits::come(FIRST_RATE, count, || next_out(&keep, &mut turns))?;
     await_out(&keep)?;
-    let rate = RATES[0];
-    let visited = (rate * options.seconds.div_ceil(2)) as usize;
-    let latencies = visits::come(f64::from(rate), visited, &mut next)?;
+    let woken_before = woken(&keep)?;
+    let visited = RATE * options.seconds.div_ceil(2);
+    let next = || next_out(&keep, &mut turns);
+    let latencies = visits::come(f64::from(RATE), visited as usize, next)?;
     await_out(&keep)?;
-    let mut woken = 0;
-    for number in 0..count {
-        woken += control::status(&keep.control(number))?.woken as usize;
-    }
-    // Two clients may have come to one guest in a row: it was awake still for the second.
-    let all = count + visited;
-    if woken * 10 < all * 9 {
-        bail!("{all} clients found guests out {woken} times only: there are too few guests");
+    let times = woken(&keep)? - woken_before;
+    // None woke by itself: so none did so in the moment between when it was looked at and its client's coming.
+    if times != u64::from(visited) {
+        bail!("{visited} clients have woken guests {times} times");
     }
     Ok(latencies)
+}
+
+/// The next guest whose memory is out: those that are awake still when it is their turn are passed over.
+fn next_out(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
+    loop {
+        for _ in 0..keep.count() {
+            let number = turns.next();
+            if control::status(&keep.control(number))?.life == Life::SwappedOut {
+                return Ok(keep.address(number));
+            }
+        }
+        sleep(PAUSE);
+    }
 }
 
 fn await_out(keep: &Keep) -> Result<()> {
     (0..keep.count()).try_for_each(|number| control::await_out(&keep.control(number)))
 }
 
+/// How many times guests' memory has come back, of all of them.
+fn woken(keep: &Keep) -> Result<u64> {
+    let woken = |number| Ok(control::status(&keep.control(number))?.woken);
+    (0..keep.count()).map(woken).sum()
+}
+
 /// Sets the figures.
 pub(super) fn fill(backend: Backend, latencies: &Latencies, figures: &mut Figures) {
-    set(figures, "out_wake", backend.suffix(), latencies);
+    set(figures, LATENCIES, backend.suffix(), latencies);
 }

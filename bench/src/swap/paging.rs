@@ -12,6 +12,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// Where the figures are for programs.
+pub(super) const GROUP: &str = "paging";
+
+/// What names of figures end with, for each way.
+pub(super) const FIGURES: [&str; 3] = ["ms", "limited_ms", "factor"];
+
 /// The guest is smaller than others by so much.
 const PART: u32 = 4;
 
@@ -67,7 +73,7 @@ pub(super) fn measure(
     }
     for (place, (way, _)) in WAYS.iter().enumerate() {
         let (free, limited) = (free[place].median(), limited[place].median());
-        let mut set = |name: &str, value| figures.set(format!("paging_{way}_{name}"), value);
+        let mut set = |name: &str, value| figures.set(format!("{GROUP}/{way}_{name}"), value);
         set("ms", free);
         set("limited_ms", limited);
         set("factor", free.zip(limited).map(|(free, limited)| limited / free));

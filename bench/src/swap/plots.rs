@@ -37,9 +37,9 @@ pub(super) fn write(
 fn stripes(figures: &Figures) -> Chart<'static> {
     let mut lines = Vec::new();
     for backend in Backend::ALL {
-        for (what, called) in [("out", "leaves"), ("wake", "comes back")] {
+        for (what, called) in [("out", "leaves"), ("in", "comes back")] {
             let point = |&disks: &usize| {
-                let name = format!("stripes_{what}_factor_{disks}{}", backend.suffix());
+                let name = format!("{}/{what}_factor_{disks}{}", striping::GROUP, backend.suffix());
                 Some((disks as f64, figures.get(&name)?))
             };
             let points: Vec<_> = striping::DISKS.iter().filter_map(point).collect();

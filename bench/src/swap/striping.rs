@@ -9,8 +9,15 @@ use crate::figures::Figures;
 use crate::options::SwapOptions;
 use crate::programs::Programs;
 use crate::summary::Series;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
+
+/// Where the figures are for programs.
+pub(super) const GROUP: &str = "stripes";
+
+/// What names of figures have in them, for each number of disks.
+pub(super) const FIGURES: [&str; 7] =
+    ["gb_s", "out_gb_s", "in_gb_s", "out_ms", "in_ms", "out_factor", "in_factor"];
 
 /// How many disks there are.
 pub(super) const DISKS: [usize; 3] = [1, 2, 4];
@@ -48,29 +55,39 @@ pub(super) fn measure(
     let mut single = None;
     for disks in DISKS {
         eprintln!("{}: {disks} slow disks", backend.title());
-        let (out, woken) = measure_with(disks, backend, mib(options), place, programs)?;
-        let (out_of_one, woken_of_one) = *single.get_or_insert((out, woken));
+        let moved = measure_with(disks, backend, mib(options), place, programs)?;
+        let one = *single.get_or_insert(moved);
         let suffix = backend.suffix();
-        let mut set = |name: &str, value: Option<f64>| {
-            figures.set(format!("stripes_{name}_{disks}{suffix}"), value);
+        let mut set = |name: &str, value: f64| {
+            figures.set(format!("{GROUP}/{name}_{disks}{suffix}"), Some(value));
         };
-        let factor = |one: Option<f64>, more: Option<f64>| Some(one? / more?);
-        set("out_ms", out);
-        set("wake_ms", woken);
-        set("out_factor", factor(out_of_one, out));
-        set("wake_factor", factor(woken_of_one, woken));
+        let gigabytes = |seconds: f64| moved.bytes / seconds / 1e9;
+        set("gb_s", gigabytes(moved.out.max(moved.back)));
+        set("out_gb_s", gigabytes(moved.out));
+        set("in_gb_s", gigabytes(moved.back));
+        set("out_ms", moved.out * 1e3);
+        set("in_ms", moved.back * 1e3);
+        set("out_factor", one.out / moved.out);
+        set("in_factor", one.back / moved.back);
     }
     Ok(())
 }
 
-/// How long the guest's memory takes to leave, and to come back, in ms: medians.
+/// How long the guest's memory takes to leave, and to come back, in seconds: medians.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    bytes: f64,
+    out: f64,
+    back: f64,
+}
+
 fn measure_with(
     disks: usize,
     backend: Backend,
     mib: u32,
     place: &Place,
     programs: &Programs,
-) -> Result<(Option<f64>, Option<f64>)> {
+) -> Result<Moved> {
     // A region is twice as large as the guest, which is larger than what it looks at.
     let each = 3 * (mib + SPARE_MIB) / disks as u32 + SPARE_MIB;
     let loops = (0..disks).map(|number| Loop::new(&format!("disk{number}"), each, place));
@@ -79,10 +96,11 @@ fn measure_with(
     let folders: Vec<&Path> = loops.iter().map(Loop::folder).collect();
     let _throttle = Throttle::enter(&devices, BYTES_PER_S)?;
     let mut guest = Big::start("big", (backend, mib), &folders, place, programs)?;
-    let (mut out, mut woken) = (Series::default(), Series::default());
+    let (mut out, mut back) = (Series::default(), Series::default());
     for _ in 0..ROUNDS {
-        out.push(guest.swap_out()? * 1e3);
-        woken.push(guest.check()? * 1e3);
+        out.push(guest.swap_out()?);
+        back.push(guest.check()?);
     }
-    Ok((out.median(), woken.median()))
+    let (out, back) = out.median().zip(back.median()).context("there were no rounds")?;
+    Ok(Moved { bytes: guest.bytes(), out, back })
 }

@@ -11,6 +11,9 @@ use crate::programs::Programs;
 use crate::summary::Series;
 use anyhow::Result;
 
+/// Where the figures are for programs.
+pub(super) const GROUP: &str = "swap";
+
 /// Rounds that are not counted: until then the region's slots have all been written once.
 const WARM_UP: u32 = 2;
 
@@ -31,6 +34,18 @@ struct Round {
     woken: f64,
     /// The same of another guest by the kernel's swap.
     kernel: Option<(f64, f64)>,
+}
+
+impl Round {
+    /// What the guest's leaving is of writing by the disk alone.
+    fn out_ratio(&self) -> f64 {
+        self.written / self.out
+    }
+
+    /// What its coming back is of reading.
+    fn in_ratio(&self) -> f64 {
+        self.read / (self.woken - self.warm)
+    }
 }
 
 /// Measures one back end.
@@ -95,20 +110,24 @@ fn fill(rounds: &[Round], bytes: f64, backend: Backend, figures: &mut Figures) {
     let suffix = backend.suffix();
     let mut set = |name: &str, value: &dyn Fn(&Round) -> Option<f64>| {
         let series: Series = rounds.iter().filter_map(value).collect();
-        figures.set(format!("big_{name}{suffix}"), series.median());
+        figures.set(format!("{GROUP}/{name}{suffix}"), series.median());
     };
     let gigabytes = |seconds: f64| bytes / seconds / 1e9;
-    set("disk_write_gb_per_s", &|it| Some(gigabytes(it.written)));
-    set("disk_read_gb_per_s", &|it| Some(gigabytes(it.read)));
-    set("out_gb_per_s", &|it| Some(gigabytes(it.out)));
-    set("wake_gb_per_s", &|it| Some(gigabytes(it.woken - it.warm)));
-    set("out_ratio", &|it| Some(it.written / it.out));
-    set("wake_ratio", &|it| Some(it.read / (it.woken - it.warm)));
+    set("raw_write_gb_s", &|it| Some(gigabytes(it.written)));
+    set("raw_read_gb_s", &|it| Some(gigabytes(it.read)));
+    set("out_gb_s", &|it| Some(gigabytes(it.out)));
+    set("in_gb_s", &|it| Some(gigabytes(it.woken - it.warm)));
+    set("out_raw_ratio", &|it| Some(it.out_ratio()));
+    set("in_raw_ratio", &|it| Some(it.in_ratio()));
     set("warm_ms", &|it| Some(it.warm * 1e3));
     set("out_ms", &|it| Some(it.out * 1e3));
     set("wake_ms", &|it| Some(it.woken * 1e3));
-    set("kernel_out_ms", &|it| it.kernel.map(|(out, _)| out * 1e3));
-    set("kernel_wake_ms", &|it| it.kernel.map(|(_, woken)| woken * 1e3));
-    set("kernel_out_factor", &|it| it.kernel.map(|(out, _)| out / it.out));
-    set("kernel_wake_factor", &|it| it.kernel.map(|(_, woken)| woken / it.woken));
+    set("kernel_swap_out_ms", &|it| it.kernel.map(|(out, _)| out * 1e3));
+    set("kernel_swap_wake_ms", &|it| it.kernel.map(|(_, woken)| woken * 1e3));
+    set("kernel_swap_out_ratio", &|it| it.kernel.map(|(out, _)| out / it.out));
+    set("kernel_swap_wake_ratio", &|it| it.kernel.map(|(_, woken)| woken / it.woken));
+    let ratios = ["out_raw_ratio", "in_raw_ratio"];
+    let ratios = ratios.map(|name| figures.get(&format!("{GROUP}/{name}{suffix}")));
+    let worse = ratios[0].zip(ratios[1]).map(|(out, back)| out.min(back));
+    figures.set(format!("{GROUP}/raw_ratio{suffix}"), worse);
 }

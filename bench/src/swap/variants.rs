@@ -5,7 +5,7 @@ use super::keep::{Keep, Kind};
 use super::place::Place;
 use super::random::Turns;
 use super::visits;
-use super::wake::{RATES, set, wake};
+use super::wake::{RATE, set, wake};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
@@ -36,13 +36,23 @@ impl Variant {
     pub(super) const ALL: [Self; 3] =
         [Self::Default, Self::WithoutPrefetch, Self::WithoutEncryption];
 
-    /// What names of its figures begin with.
-    pub(super) fn name(self) -> &'static str {
+    /// What tells its keeper and its figures apart.
+    fn name(self) -> &'static str {
         match self {
-            Self::Default => "variant",
-            Self::WithoutPrefetch => "variant_without_prefetch",
-            Self::WithoutEncryption => "variant_without_encryption",
+            Self::Default => "default",
+            Self::WithoutPrefetch => "without_prefetch",
+            Self::WithoutEncryption => "without_encryption",
         }
+    }
+
+    /// What names of its latencies begin with.
+    pub(super) fn latencies(self) -> String {
+        format!("variants/{}_http", self.name())
+    }
+
+    /// The name of the figure of its faults.
+    pub(super) fn faults(self) -> String {
+        format!("variants/{}_faults", self.name())
     }
 
     /// What people read.
@@ -97,14 +107,14 @@ pub(super) fn measure(
     for round in 1..=options.runs {
         eprintln!("{}: round {round} of {}", backend.title(), options.runs);
         for Measured { keep, turns, latencies, .. } in &mut all {
-            latencies.extend(wake(keep, turns, f64::from(RATES[0]), IN_A_ROUND)?);
+            latencies.extend(wake(keep, turns, f64::from(RATE), IN_A_ROUND)?);
         }
     }
     let suffix = backend.suffix();
     for Measured { variant, keep, mut turns, latencies } in all {
-        set(figures, variant.name(), suffix, &latencies);
+        set(figures, &variant.latencies(), suffix, &latencies);
         let faults = count_faults(&keep, &mut turns)?;
-        figures.set(format!("{}_faults{suffix}", variant.name()), faults.median());
+        figures.set(format!("{}{suffix}", variant.faults()), faults.median());
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::cached;
 use super::keep::{Keep, Kind};
+use super::memory::Footprint;
 use super::place::Place;
 use super::random::Turns;
 use super::visits;
@@ -16,38 +17,54 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Clients per second: how many names of figures have in them. The first is measured for the whole time, the
-/// others for a quarter of it.
-pub(super) const RATES: [u32; 3] = [20, 50, 100];
+/// Clients per second, for which there are goals.
+pub(super) const RATE: u32 = 20;
 
-/// What names of figures at a rate have in them: the first is what there are goals for.
-pub(super) fn name_at(rate: u32) -> String {
-    if rate == RATES[0] { "wake".into() } else { format!("wake_{rate}") }
+/// Higher rates, each measured for a quarter of the time: names of figures have them in them.
+pub(super) const HIGHER: [u32; 2] = [50, 100];
+
+/// Guests that there must be for each client a second: a guest is awake for a second and a little after it was
+/// wanted, because the gateway has its buffers for so long.
+pub(super) const GUESTS_PER_RATE: u32 = 2;
+
+/// Clients per second that so many guests can be woken by: [`RATE`], or fewer.
+pub(super) fn rate_of(guests: u32) -> u32 {
+    RATE.min(guests / GUESTS_PER_RATE)
 }
+
+/// How the names of latencies at a higher rate begin.
+pub(super) fn name_at(rate: u32) -> String {
+    format!("{GROUP}/http_at_{rate}")
+}
+
+/// Where the figures are for programs.
+pub(super) const GROUP: &str = "wake-parked";
 
 /// Clients per second at the first wakes, which find what is needed.
 const FIRST_RATE: f64 = 30.0;
 
 /// Clients that come one at a time, for each state of the page cache.
-const SINGLE: usize = 60;
+const SINGLE: usize = 100;
 
 /// How long a client waits until it looks again for a guest that is parked.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What guests were woken for, and how long it took, in ms.
+/// How long wakes took, in ms.
 #[derive(Debug)]
 pub(super) struct Woken {
     pub(super) backend: Backend,
     /// The first time, after which it is known what a guest needs.
     first: Latencies,
-    /// At each of [`RATES`].
-    rates: Vec<Latencies>,
-    /// At the first of them, until the guest ran, by its keeper.
+    /// At the rate for which there are goals.
+    usual: Latencies,
+    /// The same until the guest ran, by its keeper.
     until_running: Latencies,
+    /// At each of [`HIGHER`] for which there are guests enough.
+    higher: Vec<(u32, Latencies)>,
     /// One at a time, the image in the page cache, and not.
     single: [Latencies; 2],
-    /// Memory of the keeper, all guests being parked.
-    pub(super) keeper_bytes: f64,
+    /// What the keeper had in the end.
+    pub(super) footprint: Footprint,
 }
 
 impl Woken {
@@ -63,45 +80,54 @@ impl Woken {
         let named = ("wake", options.guests as usize);
         let keep = Keep::start(Kind::parked(backend), named, place, programs)?;
         keep.seen().await_parked()?;
-        let keeper_bytes = super::memory::keeper_bytes(&keep)?;
         let mut turns = Turns::new(keep.count());
         eprintln!("{title}: each is woken for the first time");
         let first = wake(&keep, &mut turns, FIRST_RATE, keep.count())?;
         keep.seen().take_until_running();
-        let (mut rates, mut until_running) = (Vec::new(), Latencies::default());
-        for (place, rate) in RATES.into_iter().enumerate() {
-            let seconds = if place == 0 { options.seconds } else { options.seconds.div_ceil(4) };
+        let mut at = |rate: u32, seconds: u32| {
             let count = (rate * seconds) as usize;
             eprintln!("{title}: {count} are woken, {rate} a second");
-            rates.push(wake(&keep, &mut turns, f64::from(rate), count)?);
-            let told = keep.seen().take_until_running();
-            if place == 0 {
-                until_running = told;
-            }
-        }
+            wake(&keep, &mut turns, f64::from(rate), count)
+        };
+        let usual = at(rate_of(options.guests), options.seconds)?;
+        let until_running = keep.seen().take_until_running();
+        let possible = HIGHER.into_iter().filter(|&rate| are_enough(options.guests, rate));
+        let higher = possible.map(|rate| Ok((rate, at(rate, options.seconds.div_ceil(4))?)));
+        let higher = higher.collect::<Result<_>>()?;
         eprintln!("{title}: {} are woken, one at a time", 2 * SINGLE);
         let single = wake_single(&keep, &mut turns)?;
-        Ok(Self { backend, first, rates, until_running, single, keeper_bytes })
+        let footprint = Footprint::of(&keep)?;
+        Ok(Self { backend, first, usual, until_running, higher, single, footprint })
     }
 
     /// Sets the figures.
     pub(super) fn fill(&self, figures: &mut Figures) {
         let suffix = self.backend.suffix();
         let mut set = |name: &str, latencies: &Latencies| {
-            set(figures, &format!("parked_{name}"), suffix, latencies);
+            set(figures, &format!("{GROUP}/{name}"), suffix, latencies);
         };
-        set("first", &self.first);
-        for (rate, latencies) in RATES.iter().zip(&self.rates) {
-            set(&name_at(*rate), latencies);
-        }
+        set("first_http", &self.first);
+        set("http", &self.usual);
         set("until_running", &self.until_running);
-        set("single", &self.single[0]);
-        set("single_uncached", &self.single[1]);
+        set("single_http", &self.single[0]);
+        set("cold_http", &self.single[1]);
+        for (rate, latencies) in &self.higher {
+            self::set(figures, &name_at(*rate), suffix, latencies);
+        }
     }
 
-    /// Those at the first rate.
+    /// Names the rates for which there are not enough guests.
+    pub(super) fn name_what_lacks(&self, guests: u32, figures: &mut Figures) {
+        for rate in HIGHER.into_iter().filter(|&rate| !are_enough(guests, rate)) {
+            let what = format!("{}, {rate} clients a second", self.backend.title());
+            let wanted = rate * GUESTS_PER_RATE;
+            figures.skip(&what, &format!("{guests} guests are too few, it takes {wanted}"));
+        }
+    }
+
+    /// Those at the rate for which there are goals.
     pub(super) fn latencies(&self) -> &Latencies {
-        &self.rates[0]
+        &self.usual
     }
 
     /// Those whose image was not in the page cache.
@@ -110,13 +136,16 @@ impl Woken {
     }
 }
 
-/// Shares that figures are named after, in thousandths, and what people call them.
-pub(super) const SHARES: [(usize, &str, &str); 3] =
-    [(500, "p50", "median"), (990, "p99", "99 %"), (1000, "max", "max")];
+fn are_enough(guests: u32, rate: u32) -> bool {
+    guests >= rate * GUESTS_PER_RATE
+}
+
+/// Shares that figures are named after, in thousandths.
+pub(super) const SHARES: [(usize, &str); 3] = [(500, "p50"), (990, "p99"), (1000, "max")];
 
 /// Sets the figures of latencies in ms.
 pub(super) fn set(figures: &mut Figures, name: &str, suffix: &str, latencies: &Latencies) {
-    for (share, what, _) in SHARES {
+    for (share, what) in SHARES {
         figures.set(format!("{name}_ms_{what}{suffix}"), latencies.percentile(share));
     }
 }
@@ -128,7 +157,7 @@ pub(super) fn wake(keep: &Keep, turns: &mut Turns, rate: f64, count: usize) -> R
     Ok(latencies)
 }
 
-/// The next guest that is parked: with few guests, some are awake still when it is their turn.
+/// The next guest that is parked: those that are awake still when it is their turn are passed over.
 fn next_parked(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
     loop {
         let found = (0..keep.count()).map(|_| turns.next());
@@ -139,20 +168,18 @@ fn next_parked(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
     }
 }
 
-/// By turns with the image in the page cache and without, all guests being parked.
+/// By turns without the image in the page cache, all guests being parked, and with it.
 fn wake_single(keep: &Keep, turns: &mut Turns) -> Result<[Latencies; 2]> {
-    let mut latencies = <[Latencies; 2]>::default();
+    let [mut cached, mut uncached] = <[Latencies; 2]>::default();
     for _ in 0..SINGLE {
-        for (uncached, latencies) in latencies.iter_mut().enumerate() {
-            keep.seen().await_parked()?;
-            if uncached == 1 {
-                without_cache(&keep.images())?;
-            }
-            latencies.push(visits::one(keep.address(turns.next()))?);
-        }
+        keep.seen().await_parked()?;
+        without_cache(&keep.images())?;
+        uncached.push(visits::one(next_parked(keep, turns)?)?);
+        // That one has brought the image into the cache.
+        cached.push(visits::one(next_parked(keep, turns)?)?);
     }
     keep.seen().await_parked()?;
-    Ok(latencies)
+    Ok([cached, uncached])
 }
 
 fn without_cache(images: &Path) -> Result<()> {

@@ -12,11 +12,10 @@ mod text;
 mod ticks;
 mod timers;
 
-use crate::backend::Backend;
 use crate::document::finish;
 use crate::figures::Figures;
 use crate::guest;
-use crate::options::{CommonOptions, CrowdOptions, IdleOptions, WakeOptions};
+use crate::options::{CrowdOptions, IdleOptions, WakeOptions};
 use crate::programs::Programs;
 use anyhow::Result;
 use rounds::Rounds;
@@ -27,8 +26,8 @@ pub(crate) fn run(options: &WakeOptions) -> Result<()> {
     guests::pins();
     let programs = Programs::find()?;
     let mut figures = Figures::default();
-    text::declare(&options.common, &mut figures, text::wake_names());
-    let backends = usable(&options.common, &programs, &mut figures)?;
+    figures.declare(&options.common.backends(), text::wake_names());
+    let backends = guest::usable(&options.common, &programs, &mut figures)?;
     let rate = Rate::measure();
     let rounds = Rounds::measure(&backends, options, rate, &programs)?;
     rounds.fill(&mut figures);
@@ -57,28 +56,12 @@ pub(crate) fn run_idle(options: &IdleOptions) -> Result<()> {
 }
 
 fn measure_idle(options: &IdleOptions, programs: &Programs, figures: &mut Figures) -> Result<()> {
-    text::declare(&options.common, figures, text::idle_names());
+    figures.declare(&options.common.backends(), text::idle_names());
     let CrowdOptions { guests, .. } = options.crowd;
-    for backend in usable(&options.common, programs, figures)? {
+    for backend in guest::usable(&options.common, programs, figures)? {
         if guests > 0 {
             crowd::measure(backend, options.crowd, programs, figures)?;
         }
     }
     Ok(())
-}
-
-/// The back ends that this machine has, of those to be measured.
-fn usable(
-    options: &CommonOptions,
-    programs: &Programs,
-    figures: &mut Figures,
-) -> Result<Vec<Backend>> {
-    let mut usable = Vec::new();
-    for backend in options.backends() {
-        match guest::problem(backend, programs)? {
-            Some(problem) => figures.skip(backend.title(), &problem),
-            None => usable.push(backend),
-        }
-    }
-    Ok(usable)
 }

@@ -2,11 +2,10 @@
 
 use super::computing::{self, WINDOWS};
 use super::{crowd, timers};
-use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::host;
 use crate::latencies::SHARES;
-use crate::options::{CommonOptions, CrowdOptions, WakeOptions};
+use crate::options::{CrowdOptions, WakeOptions};
 use crate::table::{Table, number};
 use crate::targets;
 
@@ -38,15 +37,6 @@ pub(super) fn idle_names() -> Vec<String> {
     crowd::FIGURES.map(|(name, _)| name.to_owned()).to_vec()
 }
 
-/// Sets figures to nothing, so that they are there whatever happens.
-pub(super) fn declare(options: &CommonOptions, figures: &mut Figures, names: Vec<String>) {
-    for name in names {
-        for backend in options.backends() {
-            figures.set(format!("{name}{}", backend.suffix()), None);
-        }
-    }
-}
-
 /// The part about waking.
 pub(super) fn wake(figures: &Figures, options: &WakeOptions) -> String {
     let pinned = if super::guests::pins() { "client on processor 0, servers on 1" } else { "none" };
@@ -76,7 +66,7 @@ fn woken(figures: &Figures) -> Table {
             let name = format!("{name}_{share}");
             let native = figures.get(&format!("{native}_{share}"));
             let mut cells = vec![format!("{title}, {called}"), targets::bound(&name)];
-            cells.extend(of_both(figures, &name));
+            cells.extend(figures.of_backends(&[&name]));
             cells.push(number(native));
             table.row(cells);
         }
@@ -85,23 +75,13 @@ fn woken(figures: &Figures) -> Table {
 }
 
 fn computed(figures: &Figures) -> Table {
-    let mut table = Table::new(&[
-        "a guest that computes: from an event to its program, µs",
-        "KVM: median",
-        "99 %",
-        "max",
-        "process: median",
-        "99 %",
-        "max",
-    ]);
+    let title = "a guest that computes: from an event to its program, µs";
+    let mut table = Table::of_backends(&[title], &["median", "99 %", "max"]);
     for (_, infix, title) in WINDOWS {
         let mut cells = vec![format!("window {title}")];
-        for backend in Backend::ALL {
-            for share in ["p50", "p99", "max"] {
-                let name = format!("{}{}", computing::name(infix, share), backend.suffix());
-                cells.push(number(figures.get(&name)));
-            }
-        }
+        cells.extend(
+            figures.of_backends(&["p50", "p99", "max"].map(|it| computing::name(infix, it))),
+        );
         table.row(cells);
     }
     table
@@ -117,15 +97,10 @@ pub(super) fn idle(figures: &Figures, crowd: CrowdOptions) -> String {
     let mut table = Table::new(&["guests that idle", "goal", "KVM", "process"]);
     for (name, title) in crowd::FIGURES {
         let mut cells = vec![title.to_owned(), targets::bound(name)];
-        cells.extend(of_both(figures, name));
+        cells.extend(figures.of_backends(&[name]));
         table.row(cells);
     }
     let mut parts = vec![host::describe(&rows).to_string(), table.to_string()];
     parts.extend(figures.skipped().map(|line| format!("Not measured: {line}.\n")));
     parts.join("\n")
-}
-
-/// A figure of both back ends.
-pub(super) fn of_both(figures: &Figures, name: &str) -> [String; 2] {
-    Backend::ALL.map(|it| number(figures.get(&format!("{name}{}", it.suffix()))))
 }

@@ -1,7 +1,6 @@
 //! How late a guest's timers are, by its own clock.
 
 use super::guests::{Guests, Kind, as_server};
-use super::text::of_both;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::programs::Programs;
@@ -60,8 +59,8 @@ pub(super) fn table(figures: &Figures) -> Table {
     for (_, period, title) in PERIODS {
         for (share, called) in SHARES {
             let cells = [format!("each {title}, {called}")];
-            let of_both = of_both(figures, &name(period, share));
-            table.row(cells.into_iter().chain(of_both));
+            let values = figures.of_backends(&[name(period, share)]);
+            table.row(cells.into_iter().chain(values));
         }
     }
     table
