@@ -1,25 +1,17 @@
 //! A memory control group of the benchmark's own: the kernel's other account of what guests cost.
 
+use crate::undo::{Undo, until};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, PoisonError};
-use std::thread::sleep;
 use std::time::Duration;
 
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
 
-/// The group there is, so that a signal can remove it too.
-static CURRENT: Mutex<Option<Places>> = Mutex::new(None);
-
-/// Where the group is, and where the benchmark was before.
-#[derive(Clone, Debug)]
-struct Places {
-    folder: PathBuf,
-    before: PathBuf,
-}
+/// How long those that were killed may be in a group still.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The group; the benchmark is in it, and so is everything started meanwhile. Removed when dropped,
 /// which should be after everything in it has ended.
@@ -27,6 +19,7 @@ struct Places {
 pub(crate) struct MemoryGroup {
     folder: PathBuf,
     version_1: bool,
+    _left: Undo,
 }
 
 /// What the kernel has charged a group with, in KiB.
@@ -49,14 +42,9 @@ impl MemoryGroup {
             (false, true) => Path::new(V2),
             (false, false) => bail!("there is no memory control group here"),
         };
-        let folder = root.join(format!("denali-bench-{}", process::id()));
         let wanted = if version_1 { ":memory:" } else { "0::" };
-        let before = root.join(own_group(wanted)?.trim_start_matches('/'));
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let before = if before.is_dir() { before } else { root.to_path_buf() };
-        *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Places { folder: folder.clone(), before });
-        let group = Self { folder, version_1 };
+        let (folder, left) = make(root, wanted)?;
+        let group = Self { folder, version_1, _left: left };
         move_to(&group.folder)?;
         group.charged()?;
         Ok(group)
@@ -106,28 +94,25 @@ impl MemoryGroup {
     }
 }
 
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        clean_up();
-    }
+/// Makes a group of this process's below `root`, which it has not entered yet; undone, it is left and removed, once
+/// all in it have ended. `wanted` is how the line ends that tells of the group in which this process is.
+pub(crate) fn make(root: &Path, wanted: &str) -> Result<(PathBuf, Undo)> {
+    let before = root.join(own_group(wanted)?.trim_start_matches('/'));
+    let before = if before.is_dir() { before } else { root.to_path_buf() };
+    let folder = root.join(format!("denali-bench-{}", process::id()));
+    let made = || {
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder.clone())
+    };
+    Undo::of(made, move |folder| leave(&before, &folder))
 }
 
-/// Leaves the group and removes it, if there is one.
-pub(crate) fn clean_up() {
-    let Some(places) = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-        return;
-    };
-    // It is only removed once all in it are gone, which takes those that were killed a moment.
-    let mut removed = move_to(&places.before).is_ok();
-    for _ in 0..200 {
-        removed = fs::remove_dir(&places.folder).is_ok();
-        if removed {
-            break;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    if !removed {
-        eprintln!("bench: please remove {}", places.folder.display());
+fn leave(before: &Path, folder: &Path) {
+    // A group that cannot be left cannot be removed either, which is told.
+    let _ = move_to(before);
+    let is_gone = until(PATIENCE, || fs::remove_dir(folder).is_ok());
+    if !is_gone {
+        eprintln!("bench: please remove {}", folder.display());
     }
 }
 
@@ -137,8 +122,8 @@ pub(crate) fn move_to(folder: &Path) -> Result<()> {
     fs::write(&path, "0").with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The group this process is in, by how the line ends that tells of it.
-pub(crate) fn own_group(wanted: &str) -> Result<String> {
+/// The group in which this process is, by how the line ends that tells of it.
+fn own_group(wanted: &str) -> Result<String> {
     let groups =
         fs::read_to_string("/proc/self/cgroup").context("cannot read /proc/self/cgroup")?;
     let of_line = |line: &str| line.split_once(wanted).map(|(_, group)| group.to_owned());

@@ -2,6 +2,7 @@
 
 use crate::figures::Figures;
 use crate::options::CommonOptions;
+use crate::running::unless_ending;
 use crate::targets;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -28,6 +29,7 @@ pub(crate) fn finish_with(
     json: &Value,
     parts: &[(&str, String)],
 ) -> Result<()> {
+    unless_ending();
     for line in targets::missed(figures) {
         eprintln!("missed: {line}");
     }

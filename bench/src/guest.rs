@@ -163,7 +163,9 @@ fn problem(backend: Backend, programs: &Programs) -> Result<Option<String>> {
         return Ok(Some(problem));
     }
     let mut command = Guest::hello(backend, 16).command(programs)?;
-    let status = command.stdout(Stdio::null()).status().context("cannot start denali")?;
+    command.stdout(Stdio::null());
+    let mut running = Running::start(|| command.spawn().context("cannot start denali"))?;
+    let status = running.wait()?;
     match status.code() {
         Some(0) => Ok(None),
         Some(code) if code == i32::from(HOST_LACKS) => Ok(Some(programs.last_message())),
@@ -228,19 +230,20 @@ impl<'a> Idlers<'a> {
 
     fn start_one(&mut self) -> Result<()> {
         let console = self.console.1.try_clone().context("cannot copy a descriptor")?;
-        let child = match self.way {
+        let running = match self.way {
             Way::Run => {
                 let mut command = self.guest.command(self.programs)?;
-                command.stdout(console).spawn().context("cannot start denali")?
+                command.stdout(console);
+                Running::start(|| command.spawn().context("cannot start denali"))?
             }
             Way::Exec => {
                 let streams = Guest::streams(self.programs, console)?;
                 let launch = self.guest.prepare(Some(&self.image))?;
                 self.addresses.extend(launch.published().iter().map(|port| port.host));
-                launch.spawn(&self.programs.monitor, streams)?
+                Running::start(|| launch.spawn(&self.programs.monitor, streams))?
             }
         };
-        self.running.push(Running::new(child));
+        self.running.push(running);
         Ok(())
     }
 

@@ -39,7 +39,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match measure(&options) {
+    let measured = measure(&options);
+    running::unless_ending();
+    running::end_the_rest();
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");

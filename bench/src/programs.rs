@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,7 +13,8 @@ pub(crate) struct Programs {
     pub(crate) denali: PathBuf,
     /// `denali-vmm`, the monitor.
     pub(crate) monitor: PathBuf,
-    log: tempfile::NamedTempFile,
+    /// Has no name, so that nothing is left of it.
+    log: File,
 }
 
 impl Programs {
@@ -31,20 +33,24 @@ impl Programs {
             bail!("{} is not there; use cargo run --release -p bench", denali.display());
         }
         let monitor = denali_launcher::find_monitor(Path::new(denali_images::MONITOR_PATH))?;
-        let log = tempfile::NamedTempFile::new().context("cannot make a file for messages")?;
+        let log = tempfile::tempfile().context("cannot make a file for messages")?;
         Ok(Self { denali, monitor, log })
     }
 
     /// A standard error stream whose text [`Programs::last_message`] quotes.
     pub(crate) fn error_stream(&self) -> Result<Stdio> {
-        let file = File::options().append(true).open(self.log.path());
+        let file = File::options().append(true).open(self.log_path());
         Ok(file.context("cannot open the file for messages")?.into())
     }
 
     /// The last line the programs wrote to their standard error.
     pub(crate) fn last_message(&self) -> String {
-        let text = fs::read_to_string(self.log.path()).unwrap_or_default();
+        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
         text.lines().last().unwrap_or("no message").to_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.log.as_raw_fd()))
     }
 }
 
@@ -57,4 +63,21 @@ fn build(cargo: &Path, target_folder: &Path) -> Result<()> {
         bail!("the program denali cannot be built");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_message_is_quoted() {
+        let log = tempfile::tempfile().unwrap();
+        let (denali, monitor) = (PathBuf::new(), PathBuf::new());
+        let programs = Programs { denali, monitor, log };
+        assert_eq!(programs.last_message(), "no message");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one >&2; echo two >&2"]);
+        command.stderr(programs.error_stream().unwrap()).status().unwrap();
+        assert_eq!(programs.last_message(), "two");
+    }
 }

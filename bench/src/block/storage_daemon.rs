@@ -31,8 +31,8 @@ impl StorageDaemon {
         let export = "type=vhost-user-blk,id=export,node-name=disk,writable=off,addr.type=unix";
         command.arg("--export").arg(format!("{export},addr.path={}", socket.display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(programs.error_stream()?);
-        let child = command.spawn().context("cannot start it")?;
-        let daemon = Self { _running: Running::new(child), folder };
+        let running = Running::start(|| command.spawn().context("cannot start it"))?;
+        let daemon = Self { _running: running, folder };
         let begun = Instant::now();
         while !socket.exists() {
             if begun.elapsed() > PATIENCE {

@@ -88,7 +88,7 @@ impl Guests {
             let launch = Launch::prepare(&document, &settings)?;
             addresses.extend(launch.published().iter().map(|port| port.host));
             let streams = Guest::streams(programs, clone(&writer)?)?;
-            let guest = Running::new(launch.spawn(&programs.monitor, streams)?);
+            let guest = Running::start(|| launch.spawn(&programs.monitor, streams))?;
             // One at a time: the lines of all together would not fit into the pipe.
             await_line(&mut console).with_context(|| programs.last_message())?;
             running.push(guest);

@@ -59,7 +59,7 @@ pub(super) fn run(address: SocketAddr, seconds: u32) -> Result<Measured> {
     command.args(["--latency", "-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
     command.arg(format!("http://{address}/")).stdin(Stdio::null()).stdout(writer);
     pin(&mut command, LOAD_PROCESSOR);
-    let mut running = Running::new(command.spawn().context("cannot start wrk")?);
+    let mut running = Running::start(|| command.spawn().context("cannot start wrk"))?;
     drop(command);
     let mut text = String::new();
     reader.read_to_string(&mut text).context("cannot read what wrk says")?;

@@ -48,7 +48,7 @@ impl Server {
         let (mut command, folder, address) = nginx::command(page)?;
         command.stderr(programs.error_stream()?);
         load::pin(&mut command, load::SERVER_PROCESSOR);
-        let running = Running::new(command.spawn().context("cannot start nginx")?);
+        let running = Running::start(|| command.spawn().context("cannot start nginx"))?;
         let server = Self { address, running, _console: None, _folder: Some(folder) };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
@@ -65,7 +65,7 @@ impl Server {
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         load::pin(&mut command, load::SERVER_PROCESSOR);
         command.stdout(writer);
-        let running = Running::new(command.spawn().context("cannot start a server")?);
+        let running = Running::start(|| command.spawn().context("cannot start a server"))?;
         drop(command);
         let address = announced(&reader)?;
         Ok(Self { address, running, _console: Some(reader), _folder: None })

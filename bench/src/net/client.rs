@@ -49,7 +49,7 @@ pub(super) fn run(namespace: &str, address: &str, way: Way, seconds: u32) -> Res
     }
     command.stdout(writer).stderr(Stdio::null());
     let before = busy_ns()?;
-    let mut running = Running::new(command.spawn().context("cannot start iperf3")?);
+    let mut running = Running::start(|| command.spawn().context("cannot start iperf3"))?;
     drop(command);
     let mut text = String::new();
     reader.read_to_string(&mut text).context("cannot read what iperf3 says")?;

@@ -61,7 +61,8 @@ pub(super) fn native(place: &Place) -> Result<Server> {
 /// Any server whose output is `command`'s.
 pub(super) fn started(mut command: Command) -> Result<Server> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
-    let running = Running::new(command.stdout(writer).spawn().context("cannot start a server")?);
+    command.stdout(writer);
+    let running = Running::start(|| command.spawn().context("cannot start a server"))?;
     Ok(Server { running, events: Some(BufReader::new(reader)) })
 }
 

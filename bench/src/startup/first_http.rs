@@ -45,7 +45,7 @@ fn by_run(guest: Guest, programs: &Programs) -> Result<Duration> {
     // As JSON lines, for the first of which names the port.
     command.arg("--json").stdout(writer);
     let start = Instant::now();
-    let running = Running::new(command.spawn().context("cannot start denali")?);
+    let running = Running::start(|| command.spawn().context("cannot start denali"))?;
     drop(command);
     let mut stream = TcpStream::connect(announced(&reader)?).context("cannot connect")?;
     client::send_get(&mut stream, "/")?;
@@ -64,7 +64,7 @@ fn by_monitor(guest: Guest, programs: &Programs) -> Result<Duration> {
     let mut stream = TcpStream::connect(host).context("cannot connect")?;
     client::send_get(&mut stream, "/")?;
     let start = Instant::now();
-    let running = Running::new(launch.spawn(&programs.monitor, streams)?);
+    let running = Running::start(|| launch.spawn(&programs.monitor, streams))?;
     client::receive(&mut stream)?;
     let time = start.elapsed();
     drop(running);

@@ -65,16 +65,16 @@ fn live(way: Way, guest: Guest, programs: &Programs) -> Result<Life> {
             let mut command = guest.command(programs)?;
             command.stdout(writer);
             let start = Instant::now();
-            (start, command.spawn().context("cannot start denali")?)
+            (start, Running::start(|| command.spawn().context("cannot start denali"))?)
         }
         Way::Exec => {
             let launch = guest.prepare(None)?;
             let streams = Guest::streams(programs, writer)?;
             let start = Instant::now();
-            (start, launch.spawn(&programs.monitor, streams)?)
+            (start, Running::start(|| launch.spawn(&programs.monitor, streams))?)
         }
     };
-    watch(start, Running::new(running), reader).with_context(|| programs.last_message())
+    watch(start, running, reader).with_context(|| programs.last_message())
 }
 
 fn watch(start: Instant, mut running: Running, mut console: PipeReader) -> Result<Life> {

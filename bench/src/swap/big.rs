@@ -64,7 +64,7 @@ impl Big {
         let mut command = Command::new(&programs.denali);
         command.args(["run", "--json"]).arg(path).stdin(Stdio::null()).stdout(writer);
         command.stderr(programs.error_stream()?);
-        let running = Running::new(command.spawn().context("cannot start denali")?);
+        let running = Running::start(|| command.spawn().context("cannot start denali"))?;
         // The writing end of the pipe is the guest's alone.
         drop(command);
         let address = announced(&console).with_context(|| programs.last_message())?;

@@ -108,9 +108,8 @@ impl Keep {
             command.arg(path);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(programs.error_stream()?);
-        let mut child = command.spawn().context("cannot start denali keep")?;
-        let events = child.stdout.take();
-        let keeper = Running::new(child);
+        let mut keeper = Running::start(|| command.spawn().context("cannot start denali keep"))?;
+        let events = keeper.take_output();
         let seen = Arc::new(Seen::new(count));
         let (listener, events) = (seen.clone(), events.context("a keeper without output")?);
         thread::spawn(move || listener.listen(events));

@@ -7,6 +7,7 @@ use crate::undo::Undo;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::Error;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,7 +27,6 @@ const TOLERATED: f64 = 0.05;
 #[derive(Debug)]
 pub(super) struct KernelSwap {
     group: MemoryGroup,
-    _file: Undo,
     _in_use: Undo,
 }
 
@@ -47,27 +47,15 @@ impl KernelSwap {
     /// as this is there.
     pub(super) fn new(folder: &Path, mib: u32) -> Result<Self> {
         let path = folder.join("kernel.swap");
-        let gone = path.clone();
-        let file = Undo::by(move || drop(fs::remove_file(gone)));
-        let options = &mut File::options();
-        let made = options.write(true).create_new(true).mode(0o600).open(&path);
-        let made = made.context("cannot make a swap file")?;
-        // SAFETY: the descriptor is open; the call touches no memory of ours.
-        let error = unsafe {
-            use std::os::fd::AsRawFd;
-            libc::posix_fallocate(made.as_raw_fd(), 0, i64::from(mib) << 20)
-        };
-        if error != 0 {
-            bail!("no room for a swap file: {}", Error::from_raw_os_error(error));
-        }
+        allocate(&path, mib)?;
         run("mkswap", &[], &path)?;
-        run("swapon", &["--priority", "32767"], &path)?;
-        let in_use = Undo::by(move || {
+        let swap_on = || run("swapon", &["--priority", "32767"], &path).map(|()| path.clone());
+        let (_, in_use) = Undo::of(swap_on, |path| {
             if run("swapoff", &[], &path).is_err() {
                 eprintln!("bench: please swapoff {}", path.display());
             }
-        });
-        Ok(Self { group: MemoryGroup::enter()?, _file: file, _in_use: in_use })
+        })?;
+        Ok(Self { group: MemoryGroup::enter()?, _in_use: in_use })
     }
 
     /// Has the kernel page the guest's memory out until all of it is written; says how long that took, in
@@ -96,6 +84,18 @@ impl KernelSwap {
         let took = guest.check()?;
         expect(guest, "come from the disk", counter("pswpin")? - pages)?;
         Ok(took)
+    }
+}
+
+/// Makes a file of so many MiB without holes; it lies in a folder that is removed.
+fn allocate(path: &Path, mib: u32) -> Result<()> {
+    let options = &mut File::options();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    let made = made.context("cannot make a swap file")?;
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    match unsafe { libc::posix_fallocate(made.as_raw_fd(), 0, i64::from(mib) << 20) } {
+        0 => Ok(()),
+        error => bail!("no room for a swap file: {}", Error::from_raw_os_error(error)),
     }
 }
 

@@ -1,14 +1,13 @@
 //! Disks of their own: file systems on loop devices.
 
 use super::place::{Folder, Place};
-use crate::undo::Undo;
+use crate::undo::{Undo, until};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long it may be in use still: rings of processes that have ended hold their files for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,16 +46,15 @@ impl Loop {
         let image = folder.path().join("image");
         let made = File::create(&image).and_then(|file| file.set_len(u64::from(mib) << 20));
         made.context("cannot make the image of a disk")?;
-        let path = run("losetup", &["--find", "--show"], &image)?;
+        let attach = || run("losetup", &["--find", "--show"], &image);
+        let (path, attached) =
+            Undo::of(attach, |path| undo("losetup", &["--detach"], Path::new(path.trim())))?;
         let node = PathBuf::from(path.trim());
-        let gone = node.clone();
-        let attached = Undo::by(move || undo("losetup", &["--detach"], &gone));
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0"], &node)?;
         let mounted = folder.path().join("mounted");
         fs::create_dir(&mounted).context("cannot make a folder")?;
-        run("mount", &[&node], &mounted)?;
-        let gone = mounted.clone();
-        let mount = Undo::by(move || undo("umount", &[], &gone));
+        let mount = || run("mount", &[&node], &mounted).map(|_| mounted.clone());
+        let (mounted, mount) = Undo::of(mount, |mounted| undo("umount", &[], &mounted))?;
         let device = number_of(&node)?;
         Ok(Self { device, mounted, _mount: mount, _device: attached, _folder: folder })
     }
@@ -80,13 +78,8 @@ fn number_of(node: &Path) -> Result<String> {
 }
 
 fn undo(program: &str, words: &[&str], path: &Path) {
-    let deadline = Instant::now() + PATIENCE;
-    while run(program, words, path).is_err() {
-        if Instant::now() > deadline {
-            eprintln!("bench: please {program} {} {}", words.join(" "), path.display());
-            return;
-        }
-        sleep(Duration::from_millis(50));
+    if !until(PATIENCE, || run(program, words, path).is_ok()) {
+        eprintln!("bench: please {program} {} {}", words.join(" "), path.display());
     }
 }
 

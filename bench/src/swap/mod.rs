@@ -42,6 +42,7 @@ use crate::guest;
 use crate::latencies::Latencies;
 use crate::options::{SwapOptions, SwapPart};
 use crate::programs::Programs;
+use crate::running::unless_ending;
 use anyhow::{Result, bail};
 use memory::Footprint;
 use place::Place;
@@ -128,6 +129,7 @@ impl Bench<'_> {
         match measure(figures) {
             Ok(measured) => Some(measured),
             Err(error) => {
+                unless_ending();
                 let why = format!("{error:#} ({})", self.programs.last_message());
                 figures.skip(&format!("{}, {}", backend.title(), part.title()), &why);
                 None

@@ -5,10 +5,12 @@ use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::options::SwapOptions;
 use crate::programs::Programs;
+use crate::running::Running;
 use crate::summary::Series;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -85,11 +87,15 @@ pub(super) fn measure(
 fn run(configuration: &Path, programs: &Programs) -> Result<Vec<f64>> {
     let mut command = Command::new(&programs.denali);
     command.arg("run").arg(configuration).stdin(Stdio::null()).stderr(programs.error_stream()?);
-    let output = command.output().context("cannot start denali")?;
-    if !output.status.success() {
-        bail!("the guest probe: {}: {}", output.status, programs.last_message());
+    command.stdout(Stdio::piped());
+    let mut running = Running::start(|| command.spawn().context("cannot start denali"))?;
+    let mut output = running.take_output().context("a guest without output")?;
+    let mut text = String::new();
+    output.read_to_string(&mut text).context("cannot read what the guest says")?;
+    let status = running.wait()?;
+    if !status.success() {
+        bail!("the guest probe: {status}: {}", programs.last_message());
     }
-    let text = String::from_utf8_lossy(&output.stdout);
     let passes: Vec<f64> = text.lines().filter_map(micros).collect();
     if passes.len() != PASSES as usize {
         bail!("the guest probe says {} passes", passes.len());

@@ -1,12 +1,16 @@
 //! Folders of this benchmark, which are gone when it ends.
 
-use crate::undo::Undo;
+use crate::undo::{Undo, until};
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
+
+/// How long those that were killed may make files in a folder still.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Bytes of a host's key.
 const KEY: usize = 32;
@@ -27,8 +31,8 @@ impl Place {
         let beside = own.parent().context("this program is in no folder")?;
         let name = format!("denali-bench-{}", process::id());
         let place = Self {
-            disk: Folder::new(beside.join(&name))?,
-            temporary: Folder::new(std::env::temp_dir().join(&name))?,
+            disk: Folder::new(&beside.join(&name))?,
+            temporary: Folder::new(&std::env::temp_dir().join(&name))?,
         };
         let random = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
         let mut key = Vec::new();
@@ -47,12 +51,12 @@ impl Place {
 
     /// A new folder on the disk.
     pub(super) fn on_disk(&self, name: &str) -> Result<Folder> {
-        Folder::new(self.disk.path.join(name))
+        Folder::new(&self.disk.path.join(name))
     }
 
     /// A new folder for what is small.
     pub(super) fn temporary(&self, name: &str) -> Result<Folder> {
-        Folder::new(self.temporary.path.join(name))
+        Folder::new(&self.temporary.path.join(name))
     }
 }
 
@@ -64,15 +68,18 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    fn new(path: PathBuf) -> Result<Self> {
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("cannot make {}", path.display()))?;
-        let gone = path.clone();
-        let undo = Undo::by(move || {
-            if fs::remove_dir_all(&gone).is_err() && gone.exists() {
-                eprintln!("bench: please remove {}", gone.display());
+    fn new(path: &Path) -> Result<Self> {
+        let make = || {
+            let made = DirBuilder::new().mode(0o700).create(path);
+            made.with_context(|| format!("cannot make {}", path.display()))
+                .map(|()| path.to_path_buf())
+        };
+        let (path, undo) = Undo::of(make, |path| {
+            let is_gone = || fs::remove_dir_all(&path).is_ok() || !path.exists();
+            if !until(PATIENCE, is_gone) {
+                eprintln!("bench: please remove {}", path.display());
             }
-        });
+        })?;
         Ok(Self { path, _undo: undo })
     }
 

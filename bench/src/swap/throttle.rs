@@ -1,13 +1,10 @@
 //! A control group in which disks are as slow as one likes.
 
-use crate::cgroup::{move_to, own_group};
+use crate::cgroup::{make, move_to};
 use crate::undo::Undo;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
-use std::process;
-use std::thread::sleep;
-use std::time::Duration;
 
 /// The controller of block I/O, version 1.
 const ROOT: &str = "/sys/fs/cgroup/blkio";
@@ -31,11 +28,7 @@ impl Throttle {
 
     /// Enters a group in which each of these devices, `MAJOR:MINOR`, reads and writes so many bytes a second.
     pub(super) fn enter(devices: &[&str], bytes_per_s: u64) -> Result<Self> {
-        let folder = Path::new(ROOT).join(format!("denali-bench-{}", process::id()));
-        let before = Path::new(ROOT).join(own_group(":blkio:")?.trim_start_matches('/'));
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let gone = folder.clone();
-        let undo = Undo::by(move || leave(&before, &gone));
+        let (folder, undo) = make(Path::new(ROOT), ":blkio:")?;
         for device in devices {
             for limit in LIMITS {
                 let written = fs::write(folder.join(limit), format!("{device} {bytes_per_s}"));
@@ -44,22 +37,5 @@ impl Throttle {
         }
         move_to(&folder)?;
         Ok(Self { _undo: undo })
-    }
-}
-
-fn leave(before: &Path, folder: &Path) {
-    // Where it cannot be left, it cannot be removed either, which is told.
-    let _ = move_to(before);
-    let mut removed = false;
-    for _ in 0..200 {
-        // Those that were killed are in it for a moment still.
-        removed = fs::remove_dir(folder).is_ok();
-        if removed {
-            break;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    if !removed {
-        eprintln!("bench: please remove {}", folder.display());
     }
 }

@@ -168,7 +168,8 @@ impl<'a> Guests<'a> {
         self.addresses.extend(launch.published().iter().map(|port| port.host));
         let console = self.console.1.try_clone().context("cannot copy a descriptor")?;
         let streams = Guest::streams(self.programs, console)?;
-        self.running.push(Running::new(launch.spawn(&self.programs.monitor, streams)?));
+        let running = Running::start(|| launch.spawn(&self.programs.monitor, streams))?;
+        self.running.push(running);
         Ok(())
     }
 

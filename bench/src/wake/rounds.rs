@@ -129,7 +129,7 @@ fn start_native(programs: &Programs) -> Result<(Running, SocketAddr)> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let mut command = native::command()?;
     command.stdout(writer).stderr(programs.error_stream()?);
-    let running = Running::new(command.spawn().context("cannot start the native server")?);
+    let running = Running::start(|| command.spawn().context("cannot start the native server"))?;
     drop(command);
     Ok((running, announced(&reader)?))
 }
