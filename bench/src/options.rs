@@ -50,7 +50,7 @@ pub(crate) enum Command {
 /// Options of both.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommonOptions {
-    /// Print one flat JSON object of figures, and do not write docs/performance.md.
+    /// Print one JSON object of figures, and do not write docs/performance.md.
     #[arg(long)]
     pub(crate) json: bool,
     /// Do not write docs/performance.md.
@@ -203,7 +203,7 @@ pub(crate) struct SwapOptions {
     /// Measure these parts alone, and do not write docs/performance.md.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<SwapPart>,
-    /// Parked guests at once; also a quarter and a half of them, for memory.
+    /// Parked guests at once; a fifth as many, but not less than 40, where monitors stay and of each variant.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(8..=8000))]
     pub(crate) guests: u32,
     /// How long parked guests are woken at the slowest rate, in seconds.

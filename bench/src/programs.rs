@@ -45,8 +45,13 @@ impl Programs {
 
     /// The last line the programs wrote to their standard error.
     pub(crate) fn last_message(&self) -> String {
+        self.message().unwrap_or_else(|| "no message".into())
+    }
+
+    /// The same, if they wrote any.
+    pub(crate) fn message(&self) -> Option<String> {
         let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        text.lines().last().unwrap_or("no message").to_owned()
+        text.lines().last().map(str::to_owned)
     }
 
     fn log_path(&self) -> PathBuf {

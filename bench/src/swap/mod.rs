@@ -130,7 +130,8 @@ impl Bench<'_> {
             Ok(measured) => Some(measured),
             Err(error) => {
                 unless_ending();
-                let why = format!("{error:#} ({})", self.programs.last_message());
+                let message = self.programs.message().map(|line| format!(" ({line})"));
+                let why = format!("{error:#}{}", message.unwrap_or_default());
                 figures.skip(&format!("{}, {}", backend.title(), part.title()), &why);
                 None
             }
