@@ -1,11 +1,10 @@
 //! What a parked guest costs its keeper in memory.
 
 use super::keep::{Keep, Kind};
-use super::place::Place;
+use super::subject::Subject;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::proc;
-use crate::programs::Programs;
 use anyhow::{Result, bail};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -54,7 +53,8 @@ impl Footprint {
     }
 
     /// The same of another keeper that has hardly any guests.
-    pub(super) fn of_few(backend: Backend, place: &Place, programs: &Programs) -> Result<Self> {
+    pub(super) fn of_few(subject: Subject<'_>) -> Result<Self> {
+        let Subject { backend, place, programs, .. } = subject;
         let keep = Keep::start(Kind::parked(backend), ("few", FEW), place, programs)?;
         Self::of(&keep)
     }

@@ -9,6 +9,7 @@
 //! | `throughput` | a large guest, beside its disk and the kernel's swap |
 //! | `striping` | more disks |
 //! | `paging` | less memory than a guest needs |
+//! | `subject`, `place` | a back end and what it takes to measure it, and where |
 //! | `keep`, `seen`, `visits`, `control` | keepers, what they tell, clients, commands |
 //! | `big`, `raw`, `kernel` | the large guest, its disk, the kernel's swap of it |
 //! | `loops`, `throttle` | slow disks |
@@ -28,6 +29,7 @@ mod random;
 mod raw;
 mod seen;
 mod striping;
+mod subject;
 mod text;
 mod throttle;
 mod throughput;
@@ -46,6 +48,7 @@ use crate::running::unless_ending;
 use anyhow::{Result, bail};
 use memory::Footprint;
 use place::Place;
+use subject::Subject;
 use wake::Woken;
 
 /// Measures, prints, and writes the document.
@@ -57,8 +60,8 @@ pub(crate) fn run(options: &SwapOptions) -> Result<()> {
     let backends = guest::usable(&options.common, &programs, &mut figures)?;
     let (mut parked, mut out) = (Vec::new(), Vec::new());
     for &backend in &backends {
-        let bench = Bench { options, place: &place, programs: &programs };
-        let (woken, swapped_out) = bench.measure(backend, &mut figures);
+        let subject = Subject { backend, options, place: &place, programs: &programs };
+        let (woken, swapped_out) = measure(subject, &mut figures);
         parked.extend(woken);
         out.extend(swapped_out.map(|latencies| (backend, latencies)));
     }
@@ -71,70 +74,50 @@ pub(crate) fn run(options: &SwapOptions) -> Result<()> {
     finish_with(&common, &figures, &json, &[("swap", text::document(&figures, options))])
 }
 
-struct Bench<'a> {
-    options: &'a SwapOptions,
-    place: &'a Place,
-    programs: &'a Programs,
+/// Measures one back end; gives what plots show. What fails is named, and the rest is measured.
+fn measure(subject: Subject<'_>, figures: &mut Figures) -> (Option<Woken>, Option<Latencies>) {
+    let Subject { backend, options, .. } = subject;
+    let mut part = |part, measure: &mut dyn FnMut(&mut Figures) -> Result<()>| {
+        measure_part(part, subject, figures, measure);
+    };
+    part(SwapPart::Throughput, &mut |figures| throughput::measure(subject, figures));
+    part(SwapPart::Striping, &mut |figures| match striping::problem() {
+        Some(problem) => bail!(problem),
+        None => striping::measure(subject, figures),
+    });
+    if backend == Backend::Kvm {
+        part(SwapPart::Paging, &mut |figures| paging::measure(subject, figures));
+    }
+    part(SwapPart::Variants, &mut |figures| variants::measure(subject, figures));
+    let (mut out, mut parked) = (None, None);
+    part(SwapPart::Out, &mut |figures| {
+        out::fill(backend, out.insert(out::measure(subject)?), figures);
+        Ok(())
+    });
+    part(SwapPart::Parked, &mut |figures| {
+        let woken = parked.insert(Woken::measure(subject)?);
+        woken.fill(figures);
+        woken.name_what_lacks(options.guests, figures);
+        let few = Footprint::of_few(subject)?;
+        memory::fill(backend, woken.footprint.bytes_of_each(few), figures);
+        Ok(())
+    });
+    (parked, out)
 }
 
-impl Bench<'_> {
-    /// Measures one back end; gives what plots show. What fails is named, and the rest is measured.
-    fn measure(
-        &self,
-        backend: Backend,
-        figures: &mut Figures,
-    ) -> (Option<Woken>, Option<Latencies>) {
-        let Self { options, place, programs } = *self;
-        self.part(SwapPart::Throughput, backend, figures, |figures| {
-            throughput::measure(backend, options, place, programs, figures)
-        });
-        self.part(SwapPart::Striping, backend, figures, |figures| match striping::problem() {
-            Some(problem) => bail!(problem),
-            None => striping::measure(backend, options, place, programs, figures),
-        });
-        if backend == Backend::Kvm {
-            self.part(SwapPart::Paging, backend, figures, |figures| {
-                paging::measure(backend, options, place, programs, figures)
-            });
-        }
-        self.part(SwapPart::Variants, backend, figures, |figures| {
-            variants::measure(backend, options, place, programs, figures)
-        });
-        let out = self.part(SwapPart::Out, backend, figures, |figures| {
-            let latencies = out::measure(backend, options, place, programs)?;
-            out::fill(backend, &latencies, figures);
-            Ok(latencies)
-        });
-        let parked = self.part(SwapPart::Parked, backend, figures, |figures| {
-            let woken = Woken::measure(backend, options, place, programs)?;
-            woken.fill(figures);
-            woken.name_what_lacks(options.guests, figures);
-            let few = Footprint::of_few(backend, place, programs)?;
-            memory::fill(backend, woken.footprint.bytes_of_each(few), figures);
-            Ok(woken)
-        });
-        (parked, out)
+fn measure_part(
+    part: SwapPart,
+    Subject { backend, options, programs, .. }: Subject<'_>,
+    figures: &mut Figures,
+    measure: &mut dyn FnMut(&mut Figures) -> Result<()>,
+) {
+    if !options.only.is_empty() && !options.only.contains(&part) {
+        return;
     }
-
-    fn part<R>(
-        &self,
-        part: SwapPart,
-        backend: Backend,
-        figures: &mut Figures,
-        measure: impl FnOnce(&mut Figures) -> Result<R>,
-    ) -> Option<R> {
-        if !self.options.only.is_empty() && !self.options.only.contains(&part) {
-            return None;
-        }
-        match measure(figures) {
-            Ok(measured) => Some(measured),
-            Err(error) => {
-                unless_ending();
-                let message = self.programs.message().map(|line| format!(" ({line})"));
-                let why = format!("{error:#}{}", message.unwrap_or_default());
-                figures.skip(&format!("{}, {}", backend.title(), part.title()), &why);
-                None
-            }
-        }
+    if let Err(error) = measure(figures) {
+        unless_ending();
+        let message = programs.message().map(|line| format!(" ({line})"));
+        let why = format!("{error:#}{}", message.unwrap_or_default());
+        figures.skip(&format!("{}, {}", backend.title(), part.title()), &why);
     }
 }

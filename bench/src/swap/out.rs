@@ -2,15 +2,14 @@
 
 use super::control;
 use super::keep::{Keep, Kind};
-use super::place::Place;
 use super::random::Turns;
+use super::subject::Subject;
 use super::visits;
 use super::wake::{GUESTS_PER_RATE, RATE, set};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
 use crate::options::SwapOptions;
-use crate::programs::Programs;
 use anyhow::{Result, bail};
 use denali_control::Life;
 use std::net::SocketAddr;
@@ -35,12 +34,8 @@ pub(super) fn guests(options: &SwapOptions) -> u32 {
 }
 
 /// Measures, at the rate of parked guests: latencies in ms.
-pub(super) fn measure(
-    backend: Backend,
-    options: &SwapOptions,
-    place: &Place,
-    programs: &Programs,
-) -> Result<Latencies> {
+pub(super) fn measure(subject: Subject<'_>) -> Result<Latencies> {
+    let Subject { backend, options, place, programs } = subject;
     let count = guests(options) as usize;
     eprintln!("{}: {count} guests are swapped out, and woken", backend.title());
     let kind = Kind { parked: false, ..Kind::parked(backend) };

@@ -1,7 +1,6 @@
 //! Paging within a guest: passes over memory of which a quarter may be resident.
 
-use super::place::Place;
-use crate::backend::Backend;
+use super::subject::Subject;
 use crate::figures::Figures;
 use crate::options::SwapOptions;
 use crate::programs::Programs;
@@ -42,13 +41,8 @@ pub(super) fn mib(options: &SwapOptions) -> u32 {
 }
 
 /// Measures with and without a limit, by turns.
-pub(super) fn measure(
-    backend: Backend,
-    options: &SwapOptions,
-    place: &Place,
-    programs: &Programs,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(super) fn measure(subject: Subject<'_>, figures: &mut Figures) -> Result<()> {
+    let Subject { backend, options, place, programs } = subject;
     let mib = mib(options);
     let stripe = place.on_disk("paging")?;
     let small = place.temporary("paging")?;

@@ -3,6 +3,7 @@
 use super::big::Big;
 use super::loops::Loop;
 use super::place::Place;
+use super::subject::Subject;
 use super::throttle::Throttle;
 use crate::backend::Backend;
 use crate::figures::Figures;
@@ -45,13 +46,8 @@ pub(super) fn problem() -> Option<String> {
 }
 
 /// Measures one back end with each number of disks.
-pub(super) fn measure(
-    backend: Backend,
-    options: &SwapOptions,
-    place: &Place,
-    programs: &Programs,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(super) fn measure(subject: Subject<'_>, figures: &mut Figures) -> Result<()> {
+    let Subject { backend, options, place, programs } = subject;
     let mut single = None;
     for disks in DISKS {
         eprintln!("{}: {disks} slow disks", backend.title());

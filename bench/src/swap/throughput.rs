@@ -2,12 +2,10 @@
 
 use super::big::Big;
 use super::kernel::KernelSwap;
-use super::place::Place;
 use super::raw::Raw;
+use super::subject::Subject;
 use crate::backend::Backend;
 use crate::figures::Figures;
-use crate::options::SwapOptions;
-use crate::programs::Programs;
 use crate::summary::Series;
 use anyhow::Result;
 
@@ -49,13 +47,8 @@ impl Round {
 }
 
 /// Measures one back end.
-pub(super) fn measure(
-    backend: Backend,
-    options: &SwapOptions,
-    place: &Place,
-    programs: &Programs,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(super) fn measure(subject: Subject<'_>, figures: &mut Figures) -> Result<()> {
+    let Subject { backend, options, place, programs } = subject;
     let title = backend.title();
     eprintln!("{title}: a guest of {} MiB", options.mib);
     let stripe = place.on_disk("stripe")?;

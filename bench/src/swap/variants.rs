@@ -2,15 +2,13 @@
 
 use super::control;
 use super::keep::{Keep, Kind};
-use super::place::Place;
 use super::random::Turns;
+use super::subject::Subject;
 use super::visits;
 use super::wake::{RATE, set, wake};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
-use crate::options::SwapOptions;
-use crate::programs::Programs;
 use crate::summary::Series;
 use anyhow::Result;
 use denali_control::Life;
@@ -83,13 +81,8 @@ struct Measured {
 }
 
 /// Measures all variants of one back end.
-pub(super) fn measure(
-    backend: Backend,
-    options: &SwapOptions,
-    place: &Place,
-    programs: &Programs,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(super) fn measure(subject: Subject<'_>, figures: &mut Figures) -> Result<()> {
+    let Subject { backend, options, place, programs } = subject;
     let count = super::out::guests(options) as usize;
     let mut all = Vec::new();
     for variant in Variant::ALL {

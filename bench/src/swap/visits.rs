@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How late the last client may come: if it is later, the others were not as many a second as they should be.
+const LATE: Duration = Duration::from_secs(1);
+
 /// How often who receives looks whether there is anything more to come, in ms.
 const LOOK_EVERY_MS: i32 = 100;
 
@@ -83,6 +86,7 @@ impl Waiting {
             self.connect(number, next()?)
         };
         let sent = (0..count as u64).try_for_each(&mut send);
+        let sent = sent.and_then(|()| in_time(start.elapsed().saturating_sub(due)));
         // Who receives waits for no more than there are.
         self.all.store(if sent.is_ok() { count as u64 } else { 0 }, Ordering::Release);
         sent
@@ -145,6 +149,13 @@ impl Waiting {
     }
 }
 
+fn in_time(late: Duration) -> Result<()> {
+    if late > LATE {
+        bail!("the last client came {late:?} late");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +176,18 @@ mod tests {
         let latencies = come(1000.0, COUNT, || Ok(address)).unwrap();
         server.join().unwrap();
         assert_eq!(latencies.len(), COUNT);
+    }
+
+    #[test]
+    fn a_rate_that_is_not_kept_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let next = || {
+            sleep(LATE + Duration::from_millis(100));
+            Ok(address)
+        };
+        let error = come(1000.0, 1, next).unwrap_err();
+        assert!(error.to_string().contains("late"), "{error}");
     }
 
     #[test]

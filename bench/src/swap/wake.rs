@@ -3,14 +3,12 @@
 use super::cached;
 use super::keep::{Keep, Kind};
 use super::memory::Footprint;
-use super::place::Place;
 use super::random::Turns;
+use super::subject::Subject;
 use super::visits;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
-use crate::options::SwapOptions;
-use crate::programs::Programs;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -69,12 +67,8 @@ pub(super) struct Woken {
 
 impl Woken {
     /// Measures.
-    pub(super) fn measure(
-        backend: Backend,
-        options: &SwapOptions,
-        place: &Place,
-        programs: &Programs,
-    ) -> Result<Self> {
+    pub(super) fn measure(subject: Subject<'_>) -> Result<Self> {
+        let Subject { backend, options, place, programs } = subject;
         let title = backend.title();
         eprintln!("{title}: {} guests are started and parked", options.guests);
         let named = ("wake", options.guests as usize);
@@ -118,10 +112,16 @@ impl Woken {
 
     /// Names the rates for which there are not enough guests.
     pub(super) fn name_what_lacks(&self, guests: u32, figures: &mut Figures) {
-        for rate in HIGHER.into_iter().filter(|&rate| !are_enough(guests, rate)) {
+        let all = [RATE].into_iter().chain(HIGHER);
+        for rate in all.filter(|&rate| !are_enough(guests, rate)) {
             let what = format!("{}, {rate} clients a second", self.backend.title());
             let wanted = rate * GUESTS_PER_RATE;
-            figures.skip(&what, &format!("{guests} guests are too few, it takes {wanted}"));
+            let instead = match rate {
+                RATE => format!("; {} came instead", rate_of(guests)),
+                _ => String::new(),
+            };
+            let why = format!("{guests} guests are too few, it takes {wanted}{instead}");
+            figures.skip(&what, &why);
         }
     }
 
