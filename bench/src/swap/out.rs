@@ -66,6 +66,7 @@ fn next_out(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
                 return Ok(keep.address(number));
             }
         }
+        keep.seen().check()?;
         sleep(PAUSE);
     }
 }

@@ -90,6 +90,14 @@ impl Seen {
         self.state().guests[number].is_parked
     }
 
+    /// Whether all is well: what should not have happened is an error.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.state().trouble {
+            Some(trouble) => bail!("{trouble}"),
+            None => Ok(()),
+        }
+    }
+
     /// How long wakes took until guests ran, since this was asked last, in ms.
     pub(super) fn take_until_running(&self) -> Latencies {
         std::mem::take(&mut self.state().until_running)
@@ -162,6 +170,7 @@ mod tests {
         assert_eq!([0, 1].map(|number| seen.is_parked(number)), [false, true]);
         assert_eq!(seen.take_until_running().percentile(500), Some(2.5));
         assert_eq!(seen.take_until_running().len(), 0);
+        assert!(seen.check().is_err());
         assert!(seen.await_parked().unwrap_err().to_string().contains("the keeper has ended"));
     }
 

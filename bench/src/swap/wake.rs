@@ -164,6 +164,7 @@ fn next_parked(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
         if let Some(number) = found.into_iter().find(|&number| keep.seen().is_parked(number)) {
             return Ok(keep.address(number));
         }
+        keep.seen().check()?;
         sleep(PAUSE);
     }
 }
