@@ -203,11 +203,11 @@ pub(crate) struct SwapOptions {
     /// Measure these parts alone, and do not write docs/performance.md.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<SwapPart>,
-    /// Parked guests at once; a fifth as many, but not less than 40, where monitors stay and of each variant.
+    /// Parked guests at once; a twentieth as many, but not less than 40, where monitors stay and of each variant.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(8..=8000))]
     pub(crate) guests: u32,
     /// How long parked guests are woken at the slowest rate, in seconds.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// Rounds of what is compared by turns.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

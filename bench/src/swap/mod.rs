@@ -3,6 +3,7 @@
 //! | file | its job |
 //! |---|---|
 //! | `wake` | parked guests: from a client's connection to its answer |
+//! | `single` | the same one at a time, with the image in the page cache and without |
 //! | `out` | the same where the monitors stay |
 //! | `variants` | without reading ahead, and without encryption |
 //! | `memory` | what a parked guest costs its keeper |
@@ -10,10 +11,11 @@
 //! | `striping` | more disks |
 //! | `paging` | less memory than a guest needs |
 //! | `subject`, `place` | a back end and what it takes to measure it, and where |
-//! | `keep`, `seen`, `visits`, `control` | keepers, what they tell, clients, commands |
+//! | `keep`, `seen`, `arrivals`, `visits`, `control` | keepers, what they tell, clients of parked guests, clients, commands |
 //! | `big`, `raw`, `kernel` | the large guest, its disk, the kernel's swap of it |
 //! | `loops`, `throttle` | slow disks |
 
+mod arrivals;
 mod big;
 mod cached;
 mod control;
@@ -28,6 +30,7 @@ mod plots;
 mod random;
 mod raw;
 mod seen;
+mod single;
 mod striping;
 mod subject;
 mod text;

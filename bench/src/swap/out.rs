@@ -1,5 +1,6 @@
 //! Waking guests that are swapped out and whose monitors stay: from a client's connection to its answer.
 
+use super::arrivals::FIRST_RATE;
 use super::control;
 use super::keep::{Keep, Kind};
 use super::random::Turns;
@@ -17,10 +18,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 /// Guests there are for each of those that are parked.
-const PART: u32 = 5;
-
-/// Clients per second at the first wakes.
-const FIRST_RATE: f64 = 30.0;
+const PART: u32 = 20;
 
 /// How long a client waits until it looks again for a guest that is out.
 const PAUSE: Duration = Duration::from_millis(1);

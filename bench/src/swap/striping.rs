@@ -33,7 +33,7 @@ const PART: u32 = 4;
 const SPARE_MIB: u32 = 64;
 
 /// Rounds: what is throttled is exact.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// MiB of the guest's memory that it looks at.
 pub(super) fn mib(options: &SwapOptions) -> u32 {

@@ -1,20 +1,18 @@
 //! What reading ahead and sealing are worth: the same guests with and without, woken by turns.
 
+use super::arrivals::{FIRST_RATE, wake};
 use super::control;
 use super::keep::{Keep, Kind};
 use super::random::Turns;
 use super::subject::Subject;
 use super::visits;
-use super::wake::{RATE, set, wake};
+use super::wake::{RATE, set};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
 use crate::summary::Series;
 use anyhow::Result;
 use denali_control::Life;
-
-/// Clients per second at the first wakes.
-const FIRST_RATE: f64 = 30.0;
 
 /// Clients of each variant in each round.
 const IN_A_ROUND: usize = 40;

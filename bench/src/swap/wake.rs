@@ -1,19 +1,15 @@
 //! Waking parked guests: from a client's connection to its answer.
 
-use super::cached;
+use super::arrivals::{FIRST_RATE, wake};
 use super::keep::{Keep, Kind};
 use super::memory::Footprint;
 use super::random::Turns;
+use super::single::Single;
 use super::subject::Subject;
-use super::visits;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
-use anyhow::{Context, Result};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::thread::sleep;
-use std::time::Duration;
+use anyhow::Result;
 
 /// Clients per second, for which there are goals.
 pub(super) const RATE: u32 = 20;
@@ -38,15 +34,6 @@ pub(super) fn name_at(rate: u32) -> String {
 /// Where the figures are for programs.
 pub(super) const GROUP: &str = "wake-parked";
 
-/// Clients per second at the first wakes, which find what is needed.
-const FIRST_RATE: f64 = 30.0;
-
-/// Clients that come one at a time, for each state of the page cache.
-const SINGLE: usize = 100;
-
-/// How long a client waits until it looks again for a guest that is parked.
-const PAUSE: Duration = Duration::from_millis(1);
-
 /// How long wakes took, in ms.
 #[derive(Debug)]
 pub(super) struct Woken {
@@ -59,8 +46,8 @@ pub(super) struct Woken {
     until_running: Latencies,
     /// At each of [`HIGHER`] for which there are guests enough.
     higher: Vec<(u32, Latencies)>,
-    /// One at a time, the image in the page cache, and not.
-    single: [Latencies; 2],
+    /// One at a time.
+    single: Single,
     /// What the keeper had in the end.
     pub(super) footprint: Footprint,
 }
@@ -88,9 +75,9 @@ impl Woken {
         let possible = HIGHER.into_iter().filter(|&rate| are_enough(options.guests, rate));
         let higher = possible.map(|rate| Ok((rate, at(rate, options.seconds.div_ceil(4))?)));
         let higher = higher.collect::<Result<_>>()?;
-        eprintln!("{title}: {} are woken, one at a time", 2 * SINGLE);
-        let single = wake_single(&keep, &mut turns)?;
         let footprint = Footprint::of(&keep)?;
+        drop(keep);
+        let single = Single::measure(subject)?;
         Ok(Self { backend, first, usual, until_running, higher, single, footprint })
     }
 
@@ -103,8 +90,8 @@ impl Woken {
         set("first_http", &self.first);
         set("http", &self.usual);
         set("until_running", &self.until_running);
-        set("single_http", &self.single[0]);
-        set("cold_http", &self.single[1]);
+        set("single_http", &self.single.cached);
+        set("cold_http", &self.single.uncached);
         for (rate, latencies) in &self.higher {
             self::set(figures, &name_at(*rate), suffix, latencies);
         }
@@ -132,7 +119,7 @@ impl Woken {
 
     /// Those whose image was not in the page cache.
     pub(super) fn uncached(&self) -> &Latencies {
-        &self.single[1]
+        &self.single.uncached
     }
 }
 
@@ -148,41 +135,4 @@ pub(super) fn set(figures: &mut Figures, name: &str, suffix: &str, latencies: &L
     for (share, what) in SHARES {
         figures.set(format!("{name}_ms_{what}{suffix}"), latencies.percentile(share));
     }
-}
-
-/// Has clients come to parked guests, and waits until all are parked again.
-pub(super) fn wake(keep: &Keep, turns: &mut Turns, rate: f64, count: usize) -> Result<Latencies> {
-    let latencies = visits::come(rate, count, || next_parked(keep, turns))?;
-    keep.seen().await_parked()?;
-    Ok(latencies)
-}
-
-/// The next guest that is parked: those that are awake still when it is their turn are passed over.
-fn next_parked(keep: &Keep, turns: &mut Turns) -> Result<SocketAddr> {
-    loop {
-        let found = (0..keep.count()).map(|_| turns.next());
-        if let Some(number) = found.into_iter().find(|&number| keep.seen().is_parked(number)) {
-            return Ok(keep.address(number));
-        }
-        keep.seen().check()?;
-        sleep(PAUSE);
-    }
-}
-
-/// By turns without the image in the page cache, all guests being parked, and with it.
-fn wake_single(keep: &Keep, turns: &mut Turns) -> Result<[Latencies; 2]> {
-    let [mut cached, mut uncached] = <[Latencies; 2]>::default();
-    for _ in 0..SINGLE {
-        keep.seen().await_parked()?;
-        without_cache(&keep.images())?;
-        uncached.push(visits::one(next_parked(keep, turns)?)?);
-        // That one has brought the image into the cache.
-        cached.push(visits::one(next_parked(keep, turns)?)?);
-    }
-    keep.seen().await_parked()?;
-    Ok([cached, uncached])
-}
-
-fn without_cache(images: &Path) -> Result<()> {
-    cached::give_up(images).context("the image")
 }
