@@ -44,8 +44,8 @@ pub(super) struct Woken {
     usual: Latencies,
     /// The same until the guest ran, by its keeper.
     until_running: Latencies,
-    /// At each of [`HIGHER`] for which there are guests enough.
-    higher: Vec<(u32, Latencies)>,
+    /// At each of [`HIGHER`] for which there are guests enough; a machine may be too slow for one.
+    higher: Vec<(u32, Result<Latencies>)>,
     /// One at a time.
     single: Single,
     /// What the keeper had in the end.
@@ -73,8 +73,7 @@ impl Woken {
         let usual = at(rate_of(options.guests), options.seconds)?;
         let until_running = keep.seen().take_until_running();
         let possible = HIGHER.into_iter().filter(|&rate| are_enough(options.guests, rate));
-        let higher = possible.map(|rate| Ok((rate, at(rate, options.seconds.div_ceil(4))?)));
-        let higher = higher.collect::<Result<_>>()?;
+        let higher = possible.map(|rate| (rate, at(rate, options.seconds.div_ceil(4)))).collect();
         let footprint = Footprint::of(&keep)?;
         drop(keep);
         let single = Single::measure(subject)?;
@@ -92,23 +91,29 @@ impl Woken {
         set("until_running", &self.until_running);
         set("single_http", &self.single.cached);
         set("cold_http", &self.single.uncached);
-        for (rate, latencies) in &self.higher {
-            self::set(figures, &name_at(*rate), suffix, latencies);
+        for (rate, found) in &self.higher {
+            match found {
+                Ok(latencies) => self::set(figures, &name_at(*rate), suffix, latencies),
+                Err(error) => figures.skip(&self.title(*rate), &format!("{error:#}")),
+            }
         }
+    }
+
+    fn title(&self, rate: u32) -> String {
+        format!("{}, {rate} clients a second", self.backend.title())
     }
 
     /// Names the rates for which there are not enough guests.
     pub(super) fn name_what_lacks(&self, guests: u32, figures: &mut Figures) {
         let all = [RATE].into_iter().chain(HIGHER);
         for rate in all.filter(|&rate| !are_enough(guests, rate)) {
-            let what = format!("{}, {rate} clients a second", self.backend.title());
             let wanted = rate * GUESTS_PER_RATE;
             let instead = match rate {
                 RATE => format!("; {} came instead", rate_of(guests)),
                 _ => String::new(),
             };
             let why = format!("{guests} guests are too few, it takes {wanted}{instead}");
-            figures.skip(&what, &why);
+            figures.skip(&self.title(rate), &why);
         }
     }
 
