@@ -5,13 +5,15 @@ use crate::events::ARRIVAL;
 use crate::start::StartError;
 use denali_hypervisor::kvm::SAVE_IOCTLS;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use numbers::Verdict;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
 
 mod calls;
+mod numbers;
 
 /// What the guest's back end and devices need beyond what every guest does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,8 +43,7 @@ pub(crate) struct Needs {
 /// Gives up core dumps, new privileges and all system calls but those needed.
 pub(crate) fn enter(needs: &Needs) -> Result<(), StartError> {
     forbid_core_dumps().map_err(|source| StartError::Host { what: "forbid core dumps", source })?;
-    let mut program = old_clone().to_vec();
-    program.extend(compile(needs).map_err(|error| StartError::Sandbox(error.to_string()))?);
+    let program = compile(needs).map_err(StartError::Sandbox)?;
     // This sets PR_SET_NO_NEW_PRIVS first.
     seccompiler::apply_filter(&program).map_err(|error| StartError::Sandbox(error.to_string()))
 }
@@ -55,23 +56,31 @@ fn forbid_core_dumps() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
-/// Has `clone3`, whose arguments a filter cannot see, seem to be missing: the C library then makes its
-/// threads by `clone`. These instructions come before the list, which has one answer to whatever is not on it.
-fn old_clone() -> [sock_filter; 3] {
-    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    [
-        step(LOAD_NUMBER, 0, 0, 0),
-        step(IF_EQUAL, 0, 1, libc::SYS_clone3 as u32),
-        step(ANSWER, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-    ]
+/// The filter: what the number alone decides, then the arguments of the rest.
+fn compile(needs: &Needs) -> Result<BpfProgram, String> {
+    let rules = rules(needs).map_err(|error| error.to_string())?;
+    let free = calls::needed(needs).map(|(call, _)| (call, Verdict::Allow));
+    let ruled = rules.keys().map(|&call| (call, Verdict::Arguments));
+    // Of `clone3`, whose arguments a filter cannot see, it seems that it is missing: the C library then makes its
+    // threads by `clone`.
+    let missing = [(libc::SYS_clone3, Verdict::Missing)];
+    let verdicts = free.chain(ruled).chain(missing);
+    let verdicts = verdicts.map(|(call, verdict)| (call as u32, verdict)).collect();
+    let mut program = numbers::decide(&verdicts).ok_or("there are too many system calls")?;
+    let arguments: Result<BpfProgram, _> = SeccompFilter::new(
+        rules,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )
+    .and_then(BpfProgram::try_from);
+    program.extend(arguments.map_err(|error| error.to_string())?);
+    Ok(program)
 }
 
-fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        calls::needed(needs).map(|(call, _)| (call, Vec::new())).collect();
+/// The calls of which the arguments matter.
+fn rules(needs: &Needs) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let mut rules = BTreeMap::new();
     // The allocator: private memory that cannot be executed.
     rules.insert(
         libc::SYS_mmap,
@@ -107,8 +116,7 @@ fn compile(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
         rules.insert(libc::SYS_ptrace, trace_requests(tracee)?);
         rules.insert(libc::SYS_wait4, vec![rule(0, u64::from(tracee))?]);
     }
-    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
-        .try_into()
+    Ok(rules)
 }
 
 /// The flags with which the C library makes a thread.
