@@ -58,8 +58,10 @@ pub struct DeviceEntry {
     pub name_server: [u8; 4],
     /// Network: bits of the subnet's prefix.
     pub prefix_len: u8,
+    /// Network: the card's hardware address; 0 = look into its configuration space.
+    pub mac: [u8; 6],
     /// Zero.
-    pub reserved: [u8; 19],
+    pub reserved: [u8; 13],
 }
 
 /// A virtio network card.
@@ -93,7 +95,8 @@ impl DeviceEntry {
         gateway: [0; 4],
         name_server: [0; 4],
         prefix_len: 0,
-        reserved: [0; 19],
+        mac: [0; 6],
+        reserved: [0; 13],
     };
 
     /// The name without its padding; empty if it is not UTF-8.

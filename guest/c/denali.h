@@ -89,7 +89,8 @@ struct denali_device {
     uint8_t gateway[4];
     uint8_t name_server[4];
     uint8_t prefix_len;
-    uint8_t reserved[19];
+    uint8_t mac[6];
+    uint8_t reserved[13];
 };
 
 /* The boot information; RDI holds its address at the entry. */

@@ -62,6 +62,7 @@ fn addresses(net: &NetSpec) -> DeviceEntry {
         gateway: net.gateway.octets(),
         name_server: if resolves { net.gateway.octets() } else { [0; 4] },
         prefix_len: net.prefix_len,
+        mac: net.mac,
         ..DeviceEntry::EMPTY
     }
 }

@@ -140,6 +140,12 @@ fn net_time(now: Instant) -> NetInstant {
     NetInstant::from_micros((now.as_ns() / 1000) as i64)
 }
 
+/// Who a guest with this card is now.
+fn identity(device: &NetDevice, entry: &'static DeviceEntry) -> Identity {
+    let entry = registers::current(entry);
+    Identity::new(device.mac(&entry), &entry)
+}
+
 impl Stack {
     fn start() -> Result<Self, Error> {
         let entry = registers::devices(KIND_NET).next().ok_or(Error::NoDevice)?;
@@ -148,7 +154,7 @@ impl Stack {
             NetError::OutOfMemory => Error::OutOfMemory,
         })?;
         let generation = generation();
-        let identity = Identity::new(device.mac(), &registers::current(entry));
+        let identity = identity(&device, entry);
         let mut stack = Self::new(device, entry, identity, net_time(Instant::now()));
         stack.generation = generation;
         Ok(stack)
@@ -181,7 +187,7 @@ impl Stack {
         let generation = generation();
         if self.generation != generation {
             self.generation = generation;
-            let identity = Identity::new(self.device.mac(), &registers::current(self.entry));
+            let identity = identity(&self.device, self.entry);
             self.go_by(identity, now);
         }
     }

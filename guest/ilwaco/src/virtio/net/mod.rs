@@ -9,6 +9,7 @@ use super::RegisterFile;
 use super::queue::{ENTRIES, Layout, Queue, Rings};
 use crate::memory;
 use core::num::NonZeroUsize;
+use denali_abi::boot::DeviceEntry;
 use denali_abi::virtio::{
     CONFIG, DEVICE_FEATURES, DRIVER_FEATURES, DRIVER_FEATURES_SEL, FEATURE_VERSION_1,
     NET_CONFIG_MAC, NET_CONFIG_MTU, NET_FEATURE_CSUM, NET_FEATURE_GUEST_CSUM,
@@ -133,8 +134,12 @@ impl NetDevice {
         Ok(device)
     }
 
-    /// The card's hardware address as it is now. Asking costs two exits.
-    pub(crate) fn mac(&self) -> [u8; 6] {
+    /// The card's hardware address as it is now, with this entry in the device table. If that does not say it, it
+    /// costs two exits to ask.
+    pub(crate) fn mac(&self, entry: &DeviceEntry) -> [u8; 6] {
+        if entry.mac != [0; 6] {
+            return entry.mac;
+        }
         // Without an address of its own the card gets one that is locally administered.
         let mut mac = [0x02, 0, 0, 0, 0, 1];
         if self.has_mac {
