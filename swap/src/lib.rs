@@ -37,6 +37,6 @@ pub use error::StoreError;
 pub use key::{Key, KeyError, WrappedKey};
 pub use locked::wipe;
 pub use memory::Mapping;
-pub use open::{Label, Opened, peek};
+pub use open::{Label, Opened, Opening, peek};
 pub use region::{Commit, GuestId, NotAGuestId, Options, PAGE, PageNumber, region_size};
 pub use store::Store;

@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::superblock::Superblock;
 use crate::transfer::Transfers;
 use denali_devices::block::BlockBackend;
+use denali_devices::virtio::HostSlice;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 
@@ -127,16 +128,57 @@ impl<B: BlockBackend> Store<B> {
         options: &Options,
         known: Option<Commit>,
     ) -> Result<Opened<B>, StoreError> {
+        Opening::begin(backend, guest, key, options, known)?.finish()
+    }
+}
+
+/// A region that is being opened, while there is something else to be done.
+pub struct Opening<B: BlockBackend> {
+    // In front of what is being read, as it waits for that when it is dropped.
+    transfers: Transfers<B>,
+    head: Head,
+    guest: GuestId,
+    key: Key,
+    root: Locked<hmac::Key>,
+    options: Options,
+    known: Option<Commit>,
+}
+
+impl<B: BlockBackend> Opening<B> {
+    /// Begins what [`Store::open`] does, without waiting for the disks.
+    ///
+    /// # Errors
+    /// When the options or the back end are not usable, or the host has no locked memory.
+    pub fn begin(
+        backend: B,
+        guest: GuestId,
+        key: Key,
+        options: &Options,
+        known: Option<Commit>,
+    ) -> Result<Self, StoreError> {
         let mut transfers = usable(backend, options)?;
         let root = Locked::new(key.root())?;
         let sequence = known.map_or(0, |known| known.sequence);
-        let head = Head::read(&mut transfers, options, sequence)?;
-        let superblocks = authentic(&head, &root, guest, options)?;
+        let mut head = Head::new(options, sequence)?;
+        // SAFETY: the slices are of `head`, at which nobody looks before `finish` has waited for the reads, and
+        // which lives behind `transfers`.
+        unsafe { transfers.begin_reads(&head.reads()) };
+        Ok(Self { transfers, head, guest, key, root, options: *options, known })
+    }
+
+    /// Waits for what is read, and opens the region.
+    ///
+    /// # Errors
+    /// As of [`Store::open`].
+    pub fn finish(self) -> Result<Opened<B>, StoreError> {
+        let Self { mut transfers, head, guest, key, root, options, known } = self;
+        transfers.finish_reads().map_err(|_| StoreError::ReadRegion)?;
+        let superblocks = authentic(&head, &root, guest, &options)?;
         let (superblock, manifest) = find(&mut transfers, &head, &root, &superblocks, known)?;
         let Manifest { epochs, entries, working_set, state } = manifest;
         let sealer = PageSealer::new(&key, epochs, options.encrypt)?;
         drop(key);
-        let store = Self::assemble(transfers, root, sealer, &superblock, entries);
+        let store = Store::assemble(transfers, root, sealer, &superblock, entries);
         Ok(Opened { store, commit: superblock.commit, state, working_set })
     }
 }
@@ -179,17 +221,20 @@ struct Head {
 }
 
 impl Head {
-    fn read<B: BlockBackend>(
-        transfers: &mut Transfers<B>,
-        options: &Options,
-        sequence: u64,
-    ) -> Result<Self, StoreError> {
+    /// Memory for what is read of a region with these options, if commits of this number are expected.
+    fn new(options: &Options, sequence: u64) -> Result<Self, StoreError> {
         let ahead = AHEAD.min(size_max(options).next_multiple_of(PAGE as u64) as usize);
-        let (mut superblocks, mut manifest) = (Mapping::new(2 * PAGE)?, Mapping::new(ahead)?);
-        let area = options.manifest_offset(sequence);
-        let reads = [(0, superblocks.bytes_mut()), (area, manifest.bytes_mut())];
-        transfers.read_all(reads).map_err(|_| StoreError::ReadRegion)?;
-        Ok(Self { superblocks, manifest, area })
+        let (superblocks, manifest) = (Mapping::new(2 * PAGE)?, Mapping::new(ahead)?);
+        Ok(Self { superblocks, manifest, area: options.manifest_offset(sequence) })
+    }
+
+    /// What is to be read, and where to.
+    fn reads(&mut self) -> [(u64, HostSlice); 2] {
+        let slice = |memory: &mut Mapping| {
+            let bytes = memory.bytes_mut();
+            HostSlice { address: bytes.as_mut_ptr() as usize, length: bytes.len() }
+        };
+        [(0, slice(&mut self.superblocks)), (self.area, slice(&mut self.manifest))]
     }
 
     /// Fills `into` with what lies at `offset`, if that was read.

@@ -111,26 +111,24 @@ impl<B: BlockBackend> Transfers<B> {
         unsafe { self.whole(Operation::Read { offset }, &[slice]) }
     }
 
-    /// Reads whole blocks of several places at one go. No other reads are under way.
-    pub(crate) fn read_all<const N: usize>(
-        &mut self,
-        reads: [(u64, &mut [u8]); N],
-    ) -> Result<(), Failed> {
-        const { assert!(N <= READS) };
-        let ids = READ_IDS.start..READ_IDS.start + N;
-        for (id, (offset, into)) in ids.clone().zip(reads) {
-            let slice = HostSlice { address: into.as_mut_ptr() as usize, length: into.len() };
-            // SAFETY: the bytes are borrowed exclusively until this function returns, which is after all
-            // reads are done.
-            unsafe { self.submit(id, Operation::Read { offset }, &[slice]) };
+    /// Begins to read whole blocks of several places, at most [`READS`], at one go. No other reads are under way.
+    ///
+    /// # Safety
+    /// The slices stay mapped and writable until [`Transfers::finish_reads`] has returned, or this was dropped;
+    /// until then nobody else touches them.
+    pub(crate) unsafe fn begin_reads(&mut self, reads: &[(u64, HostSlice)]) {
+        for (id, (offset, slice)) in READ_IDS.zip(reads) {
+            // SAFETY: the caller's.
+            unsafe { self.submit(id, Operation::Read { offset: *offset }, &[*slice]) };
         }
         self.look();
-        self.settle(ids.clone());
-        let mut all = Ok(());
-        for id in ids {
-            all = all.and(self.take(id).unwrap_or(Err(Failed)));
-        }
-        all
+    }
+
+    /// Waits for all reads that were begun.
+    pub(crate) fn finish_reads(&mut self) -> Result<(), Failed> {
+        self.settle(READ_IDS);
+        let outcomes = READ_IDS.filter_map(|id| self.take(id));
+        outcomes.fold(Ok(()), Result::and)
     }
 
     /// Writes whole blocks.

@@ -16,6 +16,7 @@ mod vcpu;
 
 pub use extended::SAVE_IOCTLS;
 
+use crate::state::Layout;
 use crate::{Error, GuestRam, Registers, Vcpu, Vm};
 use denali_abi::layout::RAM_START;
 use denali_arch::tables;
@@ -95,7 +96,8 @@ impl BareMachine {
         let vm = create_vm(&kvm).map_err(Error::host("create the virtual machine"))?;
         let vcpu = vm.create_vcpu(0).map_err(Error::host("create the vCPU"))?;
         let components = processor::set_up(&vcpu)?.components;
-        let exchange = Exchange { transfer: Transfer::of(&vm), components };
+        let (transfer, layout) = (Transfer::of(&vm), Layout::of_host());
+        let exchange = Exchange { transfer, components, layout };
         Ok(Self { vm, vcpu, exchange })
     }
 }

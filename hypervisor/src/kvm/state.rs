@@ -15,6 +15,8 @@ pub(super) struct Exchange {
     pub(super) transfer: Transfer,
     /// State components the guest's processor has.
     pub(super) components: u64,
+    /// Where they are in what is transferred.
+    pub(super) layout: &'static Layout,
 }
 
 impl Exchange {
@@ -29,7 +31,7 @@ impl Exchange {
             // Of an instruction that was single-stepped, and that KVM has carried out.
             trap: waiting_exception(fd) == Some(DEBUG),
             components: self.components,
-            extended: Layout::of_host().take_apart(&area, self.components),
+            extended: self.layout.take_apart(&area, self.components),
         })
     }
 
@@ -37,7 +39,7 @@ impl Exchange {
     pub(super) fn restore(&self, fd: &VcpuFd, state: &VcpuState) -> Result<(), Error> {
         state.check(self.components, mxcsr_mask())?;
         let mut area = self.transfer.clean();
-        Layout::of_host()
+        self.layout
             .put_together(&state.extended, self.components, &mut area)
             .ok_or(Error::Misuse("extended processor state does not fit"))?;
         self.transfer.set(fd, &area)?;

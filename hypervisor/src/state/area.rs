@@ -5,6 +5,7 @@ use super::components::{self, Component};
 use super::extended::{ExtendedState, LEGACY_BYTES, Part};
 use std::arch::x86_64::__cpuid_count;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Where the header lies: the set of components that are not as after a reset, then reserved words.
 const HEADER: Range<usize> = 512..576;
@@ -17,9 +18,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// This processor's, as CPUID tells it.
+    /// This processor's, as CPUID tells it: asked once, as hosts that are virtual machines themselves take long to
+    /// answer.
     #[must_use]
-    pub(crate) fn of_host() -> Self {
+    pub(crate) fn of_host() -> &'static Self {
+        static LAYOUT: OnceLock<Layout> = OnceLock::new();
+        LAYOUT.get_or_init(Self::ask)
+    }
+
+    fn ask() -> Self {
         const XSAVE_LEAF: u32 = 0xd;
         if __cpuid_count(0, 0).eax < XSAVE_LEAF {
             return Self { places: Vec::new() };
