@@ -70,6 +70,22 @@ fn open_kvm_at(path: &Path) -> Result<OwnedFd, KvmProblem> {
     }
 }
 
+/// Whether KVM keeps page tables of its own for each guest because the processor, or the machine that this host
+/// is itself, has no nested paging.
+pub(crate) fn kvm_shadows_page_tables() -> bool {
+    shadows_in(Path::new("/sys/module"))
+}
+
+fn shadows_in(modules: &Path) -> bool {
+    let is_off = |parameter: &str| {
+        let value = std::fs::read_to_string(modules.join(parameter)).unwrap_or_default();
+        matches!(value.trim(), "N" | "0")
+    };
+    modules.join("kvm_pvm").exists()
+        || is_off("kvm_intel/parameters/ept")
+        || is_off("kvm_amd/parameters/npt")
+}
+
 /// What runs the guest.
 #[derive(Debug)]
 pub(crate) enum Chosen {
@@ -118,6 +134,29 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         assert!(matches!(open_kvm_at(&file), Err(KvmProblem::Unusable(_))));
         assert!(KvmProblem::Denied.to_string().contains("group kvm"));
+    }
+
+    #[test]
+    fn modules_tell_whether_page_tables_are_shadowed() {
+        let modules = tempfile::tempdir().unwrap();
+        let write = |name: &str, value: &str| {
+            let path = modules.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, value).unwrap();
+        };
+        let shadows = || shadows_in(modules.path());
+        assert!(!shadows());
+        write("kvm_intel/parameters/ept", "Y\n");
+        write("kvm_amd/parameters/npt", "1\n");
+        assert!(!shadows());
+        write("kvm_intel/parameters/ept", "N\n");
+        assert!(shadows());
+        write("kvm_intel/parameters/ept", "Y\n");
+        write("kvm_amd/parameters/npt", "0\n");
+        assert!(shadows());
+        write("kvm_amd/parameters/npt", "Y\n");
+        write("kvm_pvm/refcnt", "1\n");
+        assert!(shadows());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Kept {
             }
         };
         replace(spec.image.file, &mut |_| Held::Image);
-        if let HypervisorSpec::Kvm { device } = spec.hypervisor {
+        if let HypervisorSpec::Kvm { device, .. } = spec.hypervisor {
             replace(device, &mut |own| share(&mut shared.kvm, own));
         }
         if let Some(swap) = &spec.swap {

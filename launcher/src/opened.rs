@@ -3,7 +3,7 @@
 use crate::control;
 use crate::devices::Place;
 use crate::error::LaunchError;
-use crate::hypervisor::{Chosen, choose};
+use crate::hypervisor::{Chosen, choose, kvm_shadows_page_tables};
 use crate::prepare::{Published, Settings};
 use crate::spec::{ControlSpec, HypervisorSpec};
 use denali_config::{Document, Guest};
@@ -45,7 +45,10 @@ impl Opened {
         document: &Document,
     ) -> Result<HypervisorSpec, LaunchError> {
         match choose(guest.hypervisor, document.origin("hypervisor"))? {
-            Chosen::Kvm(device) => Ok(HypervisorSpec::Kvm { device: self.keep(device) }),
+            Chosen::Kvm(device) => Ok(HypervisorSpec::Kvm {
+                device: self.keep(device),
+                shadows: kvm_shadows_page_tables(),
+            }),
             Chosen::Process(reason) => {
                 if let Some(reason) = reason {
                     self.notice(format!(

@@ -1,9 +1,10 @@
 //! The image in guest RAM: parts that are mapped from its file, and bytes that are copied.
 
+use super::pages::MADV_POPULATE_WRITE;
 use super::{Backing, GuestRam};
 use crate::Error;
 use crate::mapping::{map_at, read_file};
-use denali_abi::layout::RAM_START;
+use denali_abi::layout::{PAGE_SIZE, RAM_START};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A part of the image that is mapped from its file, not copied.
@@ -113,6 +114,37 @@ impl GuestRam {
     #[must_use]
     pub fn image(&self) -> Option<(BorrowedFd<'_>, &[ImagePart])> {
         self.image.as_ref().map(|image| (image.file.as_fd(), image.parts.as_slice()))
+    }
+
+    /// Gives the guest copies of its own of the mapped parts of its image, if they have `most` bytes at most in
+    /// all, until [`GuestRam::share_image`]. They take memory, but a KVM that shadows page tables then maps
+    /// eight pages at a fault: it does so ahead with pages only that could be written.
+    pub fn copy_image(&self, most: u64) {
+        let Some((_, parts)) = self.image() else { return };
+        if parts.iter().map(|part| part.end - part.start).sum::<u64>() <= most {
+            self.advise_image(MADV_POPULATE_WRITE);
+        }
+    }
+
+    /// Has the guest share its image with all others again.
+    pub fn share_image(&self) {
+        self.advise_image(libc::MADV_DONTNEED);
+    }
+
+    /// Advises the host on the mapped parts; what it does not heed costs time or memory, and nothing else.
+    fn advise_image(&self, advice: libc::c_int) {
+        for part in self.image().map_or(&[][..], |(_, parts)| parts) {
+            let (start, length) = (self.pointer(part.start), (part.end - part.start) as usize);
+            // SAFETY: the part lies in RAM (checked when it was mapped), and no guest can write there, so
+            // that its bytes are the file's before and after, whether they are copied or dropped.
+            unsafe { libc::madvise(start.as_ptr().cast(), length, advice) };
+        }
+    }
+
+    /// Whether a page is in a mapped part of the image.
+    pub(super) fn is_image_page(&self, page: u32) -> bool {
+        let start = u64::from(page) * PAGE_SIZE;
+        self.has_image_part(start, start + PAGE_SIZE)
     }
 
     /// Whether a part of the image is mapped somewhere in `start..end`.

@@ -9,6 +9,9 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use vm_memory::VolatileSlice;
 
+/// Of Linux 5.14.
+pub(super) const MADV_POPULATE_WRITE: libc::c_int = 23;
+
 /// Bytes of a page.
 pub(super) const PAGE: usize = PAGE_SIZE as usize;
 
@@ -45,8 +48,6 @@ impl GuestRam {
     /// Has the host give pages memory at once, as those do that are about to be filled: quicker than page by
     /// page. A host that cannot leaves it to whoever fills them.
     pub fn populate(&self, pages: Range<u32>) {
-        /// Of Linux 5.14.
-        const MADV_POPULATE_WRITE: libc::c_int = 23;
         if let Ok((start, length)) = self.place_beside_image(&pages) {
             // SAFETY: the range lies in this mapping (checked), and its bytes stay as they are.
             unsafe { libc::madvise(start.as_ptr().cast(), length, MADV_POPULATE_WRITE) };

@@ -27,7 +27,8 @@ impl GuestRam {
     }
 
     /// The pages that were written or touched, in order, those included that the host itself has swapped.
-    /// Not those whose content is still that of the image's or base's file, mapped from there.
+    /// Not those whose content is still that of the base's file, mapped from there, nor mapped parts of the image,
+    /// which no guest can write.
     ///
     /// # Errors
     /// When the host cannot tell, [`GuestRam::watch_pages`] was not called, or others map the memory.
@@ -51,8 +52,11 @@ impl GuestRam {
             let at = (first + u64::from(next - start)) * 8;
             read_exactly(pagemap, &mut entries[..count * 8], at)?;
             let entries = entries[..count * 8].as_chunks::<8>().0;
-            let own = |entry: &[u8; 8]| is_own(u64::from_ne_bytes(*entry));
-            pages.extend((next..).zip(entries).filter(|(_, e)| own(e)).map(|(page, _)| page));
+            let own = |(page, entry): (u32, &[u8; 8])| {
+                let own = is_own(u64::from_ne_bytes(*entry)) && !self.is_image_page(page);
+                own.then_some(page)
+            };
+            pages.extend((next..).zip(entries).filter_map(own));
             next += count as u32;
         }
         Ok(pages)

@@ -35,7 +35,7 @@ impl MachineSpec {
         } = self;
         visit(file);
         match hypervisor {
-            HypervisorSpec::Kvm { device } => visit(device),
+            HypervisorSpec::Kvm { device, .. } => visit(device),
             HypervisorSpec::Process => {}
         }
         net.iter_mut().for_each(|net| of_net(net, visit));
@@ -158,7 +158,7 @@ mod tests {
             "encrypt": true, "prefetch": true, "after_ns": 5, "resident_limit": 64,
             "park": {"after_ns": 6, "horizon_ns": 1}, "userfault": number()});
         let machine = json!({
-            "name": "m", "hypervisor": {"kvm": {"device": number()}}, "memory_size": 65536,
+            "name": "m", "hypervisor": {"kvm": {"device": number(), "shadows": false}}, "memory_size": 65536,
             "image": {"file": number(), "name": "i", "hash": ""}, "arguments": "", "net": net, "block": block,
             "console": console, "entropy": [{"name": "e", "limit": limit}],
             "cpu": {"window_ns": 1, "count": 0, "sleep": true, "spin_ns": 0, "deep_after_ns": 5,

@@ -66,6 +66,8 @@ pub enum HypervisorSpec {
     Kvm {
         /// `/dev/kvm`, open for reading and writing.
         device: RawFd,
+        /// Whether it shadows the guest's page tables, so that each page that it maps costs an exit.
+        shadows: bool,
     },
     /// A traced process: no virtual machine boundary.
     Process,

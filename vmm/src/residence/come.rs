@@ -20,6 +20,9 @@ const AT_ONCE: usize = 256;
 /// Runs of pages that are given memory together rather than one by one.
 const WORTH_POPULATING: usize = 4;
 
+/// Most bytes of an image that is copied for a guest which wakes: more are not needed at once.
+const COPIED_IMAGE_MOST: u64 = 1 << 20;
+
 /// Ranges of missing pages that lie no further apart than this are one: a guest has few mappings.
 const GAP: u32 = 64;
 
@@ -44,6 +47,9 @@ impl Residence {
         match self.plan()? {
             Plan::Ahead(pages) => {
                 self.read_in(&pages)?;
+                if self.copies_image {
+                    self.ram.copy_image(COPIED_IMAGE_MOST);
+                }
                 self.go_on()?;
             }
             Plan::Sample(pages) => self.start_sampling(pages)?,

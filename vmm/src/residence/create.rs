@@ -8,10 +8,27 @@ use denali_disk::{Disk, DiskOptions, Issuer, Method};
 use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{CommitSpec, ResumeSpec, SwapSpec};
 use denali_pager::Uffd;
-use denali_swap::{Commit, GuestId, Key, Options, PageNumber, Store, StoreError, WrappedKey};
+use denali_swap::{
+    Commit, GuestId, Key, Opening, Options, PageNumber, Store, StoreError, WrappedKey,
+};
 use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+
+/// A guest's region, of which is being read what was found in it.
+pub(crate) struct Seeking {
+    region: Region,
+    uffd: Option<Uffd>,
+    prefetch: bool,
+    limit: Option<usize>,
+}
+
+enum Region {
+    /// One from which the guest goes on.
+    Old(Box<Opening<Disk>>),
+    /// A new one, with nothing in it.
+    New(Box<Store<Disk>>),
+}
 
 /// A guest's region, and what was found in it.
 pub(crate) struct Found {
@@ -23,9 +40,9 @@ pub(crate) struct Found {
     limit: Option<usize>,
 }
 
-impl Found {
-    /// Opens the region to continue the guest from it, or makes it anew.
-    pub(crate) fn open(spec: &SwapSpec, resume: Option<&ResumeSpec>) -> Result<Self, StartError> {
+impl Seeking {
+    /// Begins to open the region to continue the guest from it, or makes it anew.
+    pub(crate) fn begin(spec: &SwapSpec, resume: Option<&ResumeSpec>) -> Result<Self, StartError> {
         let uffd = match spec.userfault.map(inherited) {
             Some(device) => Some(Uffd::from_device(device.as_fd()).map_err(refused)?),
             None => None,
@@ -42,26 +59,41 @@ impl Found {
         let disk = Disk::new(files, &options).map_err(refused)?;
         let options =
             Options { capacity: spec.capacity, state_max: spec.state_max, encrypt: spec.encrypt };
-        let (store, state, working_set) = match resume {
+        let region = match resume {
             Some(ResumeSpec::Parked { commit }) => {
                 let known = commit.as_ref().map(known).transpose()?;
-                let opened = Store::open(disk, guest, key, &options, known).map_err(refused)?;
-                (opened.store, Some(opened.state), opened.working_set)
+                let opening = Opening::begin(disk, guest, key, &options, known).map_err(refused)?;
+                Region::Old(opening.into())
             }
             None | Some(ResumeSpec::Snapshot { .. }) => {
                 let wrapped = spec.wrapped.as_deref().map(wrapped).transpose()?;
                 let store = Store::format(disk, guest, key, &options, wrapped).map_err(refused)?;
-                (store, None, Vec::new())
+                Region::New(store.into())
             }
         };
         let limit = spec.resident_limit.map(|pages| pages as usize);
-        let mut found = Self { store, uffd, state, working_set, prefetch: spec.prefetch, limit };
+        Ok(Self { region, uffd, prefetch: spec.prefetch, limit })
+    }
+
+    /// Waits for what is being read.
+    pub(crate) fn finish(self) -> Result<Found, StartError> {
+        let Self { region, uffd, prefetch, limit } = self;
+        let (store, state, working_set) = match region {
+            Region::Old(opening) => {
+                let opened = opening.finish().map_err(refused)?;
+                (opened.store, Some(opened.state), opened.working_set)
+            }
+            Region::New(store) => (*store, None, Vec::new()),
+        };
+        let mut found = Found { store, uffd, state, working_set, prefetch, limit };
         if found.state.is_some() {
             found.fetch().map_err(refused)?;
         }
         Ok(found)
     }
+}
 
+impl Found {
     /// Begins to read what a parked guest needs first: it comes while the machine is being made.
     fn fetch(&mut self) -> Result<(), StoreError> {
         let stored: Vec<PageNumber> = self.store.pages().collect();
@@ -86,6 +118,7 @@ impl Residence {
         found: Found,
         ram: Rc<GuestRam>,
         parked: Option<u64>,
+        copies_image: bool,
         (name, output): (String, Output),
     ) -> Self {
         let mut as_in_image = Vec::new();
@@ -104,6 +137,7 @@ impl Residence {
             as_in_image,
             working_set: WorkingSet::of(found.working_set, parked.unwrap_or(0)),
             prefetch: found.prefetch,
+            copies_image,
             limit: found.limit,
             counters: Counters::default(),
             name,

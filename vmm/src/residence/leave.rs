@@ -19,6 +19,9 @@ impl Residence {
                 // brought back from there.
                 let _ = self.ram.release(run);
             }
+            if self.copies_image {
+                self.ram.share_image();
+            }
             self.out = true;
             self.counters.swapped_out += 1;
         }

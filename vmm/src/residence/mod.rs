@@ -26,7 +26,7 @@ use std::rc::Rc;
 use working_set::WorkingSet;
 
 pub(crate) use copy::each_page;
-pub(crate) use create::Found;
+pub(crate) use create::{Found, Seeking};
 
 /// The page of the virtual registers, which stays in memory as long as the monitor lives.
 const REGISTERS: PageNumber =
@@ -52,6 +52,8 @@ pub(crate) struct Residence {
     limit: Option<usize>,
     /// The working set is read ahead.
     prefetch: bool,
+    /// A guest that wakes gets a copy of its image, as long as it is in memory.
+    copies_image: bool,
     counters: Counters,
     name: String,
     output: Output,

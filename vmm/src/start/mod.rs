@@ -25,7 +25,7 @@ use denali_launcher::spec::{ControlSpec, HypervisorSpec, MachineSpec};
 use denali_scheduler::{IdlePolicy, ParkPolicy};
 use denali_vcpu::{ClockStart, End, GuestClock, VcpuLoop};
 use finished::Finished;
-use saved::Beginning;
+use saved::{Beginning, Seeking};
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -53,18 +53,14 @@ pub(crate) fn run(
     if spec.swap.is_some() {
         use_one_heap();
     }
-    let Beginning { found, saved, base } = Beginning::of(&spec)?;
-    let (hypervisor, backing) = match spec.hypervisor {
-        HypervisorSpec::Kvm { .. } => ("kvm", Backing::Private),
-        HypervisorSpec::Process => ("process", Backing::Shared),
+    let mut seeking = Seeking::begin(&spec)?;
+    let (hypervisor, backing, shadows) = match spec.hypervisor {
+        HypervisorSpec::Kvm { shadows, .. } => ("kvm", Backing::Private, shadows),
+        HypervisorSpec::Process => ("process", Backing::Shared, false),
     };
     let backing = if devices::shares_memory(&spec) { Backing::Exported } else { backing };
-    let is_copy = base.is_some();
-    let memory = match (&saved, base) {
-        (_, Some(base)) => Memory::InSnapshot(base),
-        (Some(_), None) => Memory::InRegion,
-        (None, None) => Memory::Fresh,
-    };
+    let memory = seeking.take_memory(&spec);
+    let is_copy = matches!(memory, Memory::InSnapshot(_));
     drop(mapped);
     let mut ram = guest::load(&image, file, (spec.memory_size, memory), backing)
         .map_err(|error| name_image(error, &spec))?;
@@ -72,13 +68,15 @@ pub(crate) fn run(
         ram.watch_pages()?;
     }
     let table = devices::table(&spec)?;
+    let ram = Rc::new(ram);
+    let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
+    let mut vm = create_vm(spec.hypervisor, prepared, &ram)?;
+    // As late as can be: the disks have worked meanwhile.
+    let Beginning { found, saved } = seeking.finish(&spec)?;
     let entry = match saved {
         Some(_) => Registers::default(),
         None => guest::prepare(&ram, &image, &table, &spec.arguments)?,
     };
-    let ram = Rc::new(ram);
-    let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
-    let mut vm = create_vm(spec.hypervisor, prepared, &ram)?;
     let mut vcpu = vm.create_vcpu(&entry)?;
     if let Some(saved) = &saved {
         vcpu.restore(&saved.vcpu.vcpu)?;
@@ -94,7 +92,7 @@ pub(crate) fn run(
     let control = create_control(&spec, &mut events)?;
     let told = (spec.name.clone(), output);
     let parked = saved.as_ref().filter(|_| !is_copy).map(|saved| saved.generation);
-    let residence = found.map(|found| Residence::new(found, ram.clone(), parked, told));
+    let residence = found.map(|found| Residence::new(found, ram.clone(), parked, shadows, told));
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
     sandbox::enter(&sandbox::Needs {
         kvm: hypervisor == "kvm",
@@ -221,7 +219,7 @@ fn create_vm(
 ) -> Result<Box<dyn Vm>, StartError> {
     let device = match hypervisor {
         HypervisorSpec::Process => return Ok(Box::new(ProcessVm::new(ram.clone())?)),
-        HypervisorSpec::Kvm { device } => inherited(device),
+        HypervisorSpec::Kvm { device, .. } => inherited(device),
     };
     Ok(Box::new(match prepared.machine {
         Some(machine) => KvmVm::with_memory(machine, ram.clone())?,

@@ -4,7 +4,8 @@
 //! clock check their parts.
 
 use super::{StartError, inherited};
-use crate::residence::Found;
+use crate::guest::Memory;
+use crate::residence::{self, Found};
 use denali_devices::BusState;
 use denali_launcher::spec::{MachineSpec, ResumeSpec};
 use denali_swap::snapshot::Snapshot;
@@ -76,39 +77,56 @@ struct Version {
     version: u32,
 }
 
+/// What a monitor starts from, while its region is being read.
+pub(super) struct Seeking {
+    region: Option<residence::Seeking>,
+    /// The guest, if it is one of a snapshot.
+    copied: Option<SavedGuest>,
+    /// Its memory then: the file, and where in it RAM begins.
+    base: Option<(OwnedFd, u64)>,
+}
+
 /// What a monitor starts from.
 pub(super) struct Beginning {
     /// The guest's region.
     pub(super) found: Option<Found>,
     /// The guest, if it has run before.
     pub(super) saved: Option<SavedGuest>,
-    /// Its memory, if that is in a snapshot: the file, and where in it RAM begins.
-    pub(super) base: Option<(OwnedFd, u64)>,
 }
 
-impl Beginning {
-    /// Reads where the guest starts from.
-    pub(super) fn of(spec: &MachineSpec) -> Result<Self, StartError> {
-        let mut found = match &spec.swap {
-            Some(swap) => Some(Found::open(swap, spec.resume.as_ref())?),
-            None => None,
+impl Seeking {
+    /// Begins to read where the guest starts from.
+    pub(super) fn begin(spec: &MachineSpec) -> Result<Self, StartError> {
+        let begin = |swap| residence::Seeking::begin(swap, spec.resume.as_ref());
+        let region = spec.swap.as_ref().map(begin).transpose()?;
+        let Some(ResumeSpec::Snapshot { file }) = &spec.resume else {
+            return Ok(Self { region, copied: None, base: None });
         };
-        let (mut saved, mut base) = (None, None);
-        match &spec.resume {
-            None => {}
-            Some(ResumeSpec::Parked { .. }) => {
-                let state = found.as_mut().and_then(Found::take_state);
-                let state = state.ok_or(StartError::Spec("place to continue from"))?;
-                saved = Some(SavedGuest::parse(&state, spec)?);
-            }
-            Some(ResumeSpec::Snapshot { file }) => {
-                let file = File::from(inherited(*file));
-                let snapshot = Snapshot::read(&file)
-                    .map_err(|error| StartError::Snapshot(error.to_string()))?;
-                saved = Some(SavedGuest::parse(&snapshot.state, spec)?);
-                base = Some((file.into(), snapshot.memory.offset));
-            }
+        let file = File::from(inherited(*file));
+        let snapshot =
+            Snapshot::read(&file).map_err(|error| StartError::Snapshot(error.to_string()))?;
+        let copied = Some(SavedGuest::parse(&snapshot.state, spec)?);
+        Ok(Self { region, copied, base: Some((file.into(), snapshot.memory.offset)) })
+    }
+
+    /// Where the guest's memory is.
+    pub(super) fn take_memory(&mut self, spec: &MachineSpec) -> Memory {
+        match (self.base.take(), &spec.resume) {
+            (Some(base), _) => Memory::InSnapshot(base),
+            (None, Some(_)) => Memory::InRegion,
+            (None, None) => Memory::Fresh,
         }
-        Ok(Self { found, saved, base })
+    }
+
+    /// Waits for what is being read.
+    pub(super) fn finish(self, spec: &MachineSpec) -> Result<Beginning, StartError> {
+        let mut found = self.region.map(residence::Seeking::finish).transpose()?;
+        let mut saved = self.copied;
+        if let Some(ResumeSpec::Parked { .. }) = &spec.resume {
+            let state = found.as_mut().and_then(Found::take_state);
+            let state = state.ok_or(StartError::Spec("place to continue from"))?;
+            saved = Some(SavedGuest::parse(&state, spec)?);
+        }
+        Ok(Beginning { found, saved })
     }
 }

@@ -164,7 +164,8 @@ fn lasts(backend: Backend) {
     /// More than allocators differ by, and far less than a page for each of many cycles.
     const SLACK_KIB: u64 = 512;
     let home = Home::new(2);
-    let guest = kept(backend, home.parkable("memory-hash 1"), NAME);
+    let mut guest = kept(backend, home.parkable("memory-hash 1"), NAME);
+    guest["swap"]["park_after"] = "1ms".into();
     let state = home.path("state");
     let keeper =
         Keeper::start(&home, &[guest], &["--state", state.to_str().expect("UTF-8"), "--pool", "2"]);
