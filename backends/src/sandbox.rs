@@ -4,7 +4,7 @@
 //! The process that listens has more calls than the one that serves a front end, which it starts: the
 //! latter's filter is added to the former's.
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
@@ -138,10 +138,17 @@ pub struct Needs {
 /// # Errors
 /// When the kernel does not support it.
 pub fn enter(role: Role, needs: &Needs) -> io::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    forbid_core_dumps()?;
     let program = compile(role, needs).map_err(io::Error::other)?;
     // This sets PR_SET_NO_NEW_PRIVS first.
     seccompiler::apply_filter(&program).map_err(io::Error::other)
+}
+
+/// A program that `core_pattern` names gets what dies whatever the limit is, but for a limit of one byte.
+fn forbid_core_dumps() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
+    let limit = most.min(1);
+    setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
 fn compile(role: Role, needs: &Needs) -> Result<BpfProgram, BackendError> {

@@ -6,6 +6,7 @@ mod common;
 use common::{Broker, Outcome, next_answer, until};
 use denali_broker::message::{MESSAGE_MAX, Request};
 use denali_broker::{Failure, Policy, Protocol, Rule, Service, Target, Unsent};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{MsgFlags, send};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -262,6 +263,12 @@ fn it_is_filtered_and_without_privileges_and_has_its_channels_only() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(u64::from_str_radix(&field(set), 16), Ok(0), "{set}");
     }
+    // One byte, which programs that get core dumps heed, unless even that is not to be had.
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", broker.pid)).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let limit = most.min(1).to_string();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>(), [&limit, &limit, "bytes"]);
     let mut open: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", broker.pid))
         .unwrap()
         .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())

@@ -11,6 +11,14 @@ pub fn status(pid: u32, field: &str) -> String {
     line.unwrap_or_else(|| panic!("no {field} in {text}")).trim().to_owned()
 }
 
+/// The limits of a process on the size of core dumps, the one in force and the hard one, in bytes.
+pub fn core_limits(pid: u32) -> [String; 2] {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process is there");
+    let line = text.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let mut words = line.expect("a limit on core dumps").split_whitespace();
+    [0; 2].map(|_| words.next().expect("two limits").to_owned())
+}
+
 /// What the descriptors of a process are, by number.
 pub fn descriptors(pid: u32) -> io::Result<Vec<(i32, String)>> {
     let mut found = Vec::new();

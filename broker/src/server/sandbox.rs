@@ -3,6 +3,7 @@
 
 use crate::spec::{Service, Spec};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -44,13 +45,20 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 /// # Errors
 /// When the host refuses; then nothing may be served.
 pub fn enter(spec: &Spec) -> io::Result<()> {
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    forbid_core_dumps()?;
     let unix =
         spec.channels.iter().any(|channel| matches!(channel.service, Service::Socket { .. }));
     drop_capabilities(if unix { 1 << CAP_DAC_OVERRIDE } else { 0 })?;
     let program = compile(unix).map_err(io::Error::other)?;
     // This sets PR_SET_NO_NEW_PRIVS first.
     seccompiler::apply_filter(&program).map_err(io::Error::other)
+}
+
+/// A program that `core_pattern` names gets what dies whatever the limit is, but for a limit of one byte.
+fn forbid_core_dumps() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
+    let limit = most.min(1);
+    setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
 /// Keeps those capabilities of `kept` that this process has, and no other.

@@ -2,6 +2,7 @@
 
 use super::host::first_line;
 use super::{Finding, Verdict};
+use nix::sys::resource::{Resource, getrlimit};
 use std::fs::{canonicalize, read_to_string};
 use std::path::Path;
 
@@ -14,7 +15,8 @@ pub(super) fn look() -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::new(SWAP, Verdict::Good, "there is none"));
     }
-    findings.push(core_dumps(&first_line("/proc/sys/kernel/core_pattern")));
+    let limit = getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, most)| most);
+    findings.push(core_dumps(&first_line("/proc/sys/kernel/core_pattern"), limit));
     findings
 }
 
@@ -78,19 +80,21 @@ fn of_device(path: &str, name: &str, uuid: &str, backing: &str) -> Finding {
     )
 }
 
-fn core_dumps(pattern: &str) -> Finding {
+/// What becomes of them where `pattern` says where they go, and a process may have at most `limit` bytes of one.
+fn core_dumps(pattern: &str, limit: u64) -> Finding {
     const WHAT: &str = "core dumps";
-    match pattern.strip_prefix('|') {
-        // Programs get them whatever the limit is.
-        Some(program) => Finding::new(
+    match (pattern.strip_prefix('|'), limit) {
+        // Programs get them at any limit but one byte, which is what monitors take where they can.
+        (Some(program), 0) => Finding::new(
             WHAT,
             Verdict::Warning,
             format!(
-                "given to {}: if a monitor fails, its guest's memory may be stored; have it store none",
+                "given to {} where the hard limit is 0: if a monitor fails, its guest's memory may be stored; \
+                 start guests with one of a byte or more (LimitCORE=1 in a service)",
                 program.split_whitespace().next().unwrap_or_default()
             ),
         ),
-        None => Finding::new(WHAT, Verdict::Good, "monitors write none"),
+        _ => Finding::new(WHAT, Verdict::Good, "monitors leave none"),
     }
 }
 
@@ -123,10 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_get_core_dumps_are_named() {
-        assert_eq!(core_dumps("core").verdict, Verdict::Good);
-        let piped = core_dumps("|/usr/lib/systemd/systemd-coredump %P %u");
+    fn programs_that_get_core_dumps_are_named_where_monitors_cannot_keep_them_back() {
+        const PROGRAM: &str = "|/usr/lib/systemd/systemd-coredump %P %u";
+        for (pattern, limit) in [("core", 0), ("core", u64::MAX), (PROGRAM, 1), (PROGRAM, u64::MAX)]
+        {
+            assert_eq!(core_dumps(pattern, limit).verdict, Verdict::Good, "{pattern} {limit}");
+        }
+        let piped = core_dumps(PROGRAM, 0);
         assert_eq!(piped.verdict, Verdict::Warning);
-        assert!(piped.text.starts_with("given to /usr/lib/systemd/systemd-coredump: "));
+        assert!(piped.text.starts_with("given to /usr/lib/systemd/systemd-coredump where "));
+        assert!(piped.text.contains("LimitCORE=1") && !piped.text.contains('\n'), "{}", piped.text);
     }
 }

@@ -117,9 +117,24 @@ fn restrict(plan: &Plan) -> Result<(), Failure> {
     call(step, libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0])?;
     // Without legacy quirks: PROT_READ must not imply PROT_EXEC.
     let _ = call(step, libc::SYS_personality, [0; 4]);
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let place = (&raw const none) as usize;
-    call(step, libc::SYS_setrlimit, [libc::RLIMIT_CORE as usize, place, 0, 0])
+    forbid_core_dumps()
+}
+
+/// Until the process cannot be dumped at all. A program that `core_pattern` names gets what dies whatever the
+/// limit is, but for a limit of one byte.
+fn forbid_core_dumps() -> Result<(), Failure> {
+    let most = limit(Step::Restrict, libc::RLIMIT_CORE)?.min(1);
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let place = (&raw const limit) as usize;
+    call(Step::Restrict, libc::SYS_setrlimit, [libc::RLIMIT_CORE as usize, place, 0, 0])
+}
+
+/// The most that this process may have of a resource.
+fn limit(step: Step, resource: libc::__rlimit_resource_t) -> Result<libc::rlim_t, Failure> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let place = (&raw mut limit) as usize;
+    call(step, libc::SYS_getrlimit, [resource as usize, place, 0, 0])?;
+    Ok(limit.rlim_max)
 }
 
 fn map(mapping: &Mapping) -> Result<(), Failure> {
@@ -190,10 +205,7 @@ fn close_everything() -> Result<(), Failure> {
     if call(Step::Close, libc::SYS_close_range, [0, u32::MAX as usize, 0, 0]).is_ok() {
         return Ok(());
     }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let place = (&raw mut limit) as usize;
-    call(Step::Close, libc::SYS_getrlimit, [libc::RLIMIT_NOFILE as usize, place, 0, 0])?;
-    for fd in 0..limit.rlim_max.min(1 << 20) {
+    for fd in 0..limit(Step::Close, libc::RLIMIT_NOFILE)?.min(1 << 20) {
         let _ = call(Step::Close, libc::SYS_close, [fd as usize, 0, 0, 0]);
     }
     Ok(())
