@@ -59,6 +59,44 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping { start: address(start)?, end: address(end)?, access, name })
 }
 
+/// What a process has in memory of a file that it maps, in KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Pages of the file that others map as well.
+    pub shared_clean_kib: u64,
+    /// Its own copies of pages that it has written.
+    pub changed_kib: u64,
+    /// All of it, shared pages by the part that falls to this process.
+    pub share_kib: u64,
+}
+
+/// What a process has in memory of a file.
+pub fn resident(pid: u32, file: &str) -> io::Result<Resident> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    let (mut found, mut is_of_file) = (Resident::default(), false);
+    for line in text.lines() {
+        match line.split_once(':').filter(|(field, _)| !field.contains(' ')) {
+            None => is_of_file = mapping(line).is_some_and(|mapping| mapping.name == file),
+            Some((field, value)) if is_of_file => found.count(field, value),
+            Some(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Resident {
+    fn count(&mut self, field: &str, value: &str) {
+        let counter = match field {
+            "Shared_Clean" => &mut self.shared_clean_kib,
+            "Anonymous" => &mut self.changed_kib,
+            "Pss" => &mut self.share_kib,
+            _ => return,
+        };
+        let kib = value.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
+        *counter += kib.expect("a number of KiB");
+    }
+}
+
 /// Threads of a process, by name; those that the kernel itself starts for KVM and io_uring are not counted.
 pub fn threads(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");

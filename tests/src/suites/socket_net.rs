@@ -8,7 +8,11 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, Ipv4Address, Ipv4Packet,
+};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub fn suite() -> Suite {
@@ -54,7 +58,53 @@ fn connected(backend: Backend) -> (Guest, Cable, tempfile::TempDir) {
 }
 
 /// The cable as smoltcp uses it: every checksum is verified, and computed.
-struct Wire<'a>(&'a Cable);
+struct Wire<'a> {
+    cable: &'a Cable,
+    heard: BTreeSet<Sender>,
+}
+
+/// As whom somebody speaks.
+pub type Sender = (EthernetAddress, Ipv4Address);
+
+/// As whom a frame speaks: of IPv4 one answer, of ARP one in front and one within.
+fn senders(frame: &[u8]) -> Vec<Sender> {
+    let frame = EthernetFrame::new_checked(frame).expect("a whole frame");
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(frame.payload()).expect("a whole packet");
+            vec![(frame.src_addr(), packet.src_addr())]
+        }
+        EthernetProtocol::Arp => {
+            let packet = ArpPacket::new_checked(frame.payload()).expect("a whole packet");
+            let ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. } =
+                ArpRepr::parse(&packet).expect("ARP of Ethernet and IPv4")
+            else {
+                unreachable!("there is no other")
+            };
+            [frame.src_addr(), source_hardware_addr].map(|mac| (mac, source_protocol_addr)).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A frame that asks who has an address, from the peer to everybody.
+pub fn who_has(address: Ipv4Address) -> Vec<u8> {
+    let question = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: EthernetAddress(PEER_MAC),
+        source_protocol_addr: PEER,
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: address,
+    };
+    let mut bytes = vec![0; 14 + question.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
+    frame.set_src_addr(EthernetAddress(PEER_MAC));
+    frame.set_dst_addr(EthernetAddress::BROADCAST);
+    frame.set_ethertype(EthernetProtocol::Arp);
+    question.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    bytes
+}
+
 struct Arrived(Vec<u8>);
 struct Leave<'a>(&'a Cable);
 
@@ -84,11 +134,13 @@ impl Device for Wire<'_> {
         Self: 'b;
 
     fn receive(&mut self, _: Instant) -> Option<(Arrived, Leave<'_>)> {
-        self.0.receive(0).map(|frame| (Arrived(frame), Leave(self.0)))
+        let frame = self.cable.receive(0)?;
+        self.heard.extend(senders(&frame));
+        Some((Arrived(frame), Leave(self.cable)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Leave<'_>> {
-        Some(Leave(self.0))
+        Some(Leave(self.cable))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -109,13 +161,18 @@ pub struct Peer<'a> {
 impl<'a> Peer<'a> {
     /// A host with all that it needs.
     pub fn new(cable: &'a Cable) -> Self {
-        let mut wire = Wire(cable);
+        let mut wire = Wire { cable, heard: BTreeSet::new() };
         let config = Config::new(EthernetAddress(PEER_MAC).into());
         let mut interface = Interface::new(config, &mut wire, Instant::now());
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(PEER.into(), 24)).expect("there is room");
         });
         Self { wire, interface, sockets: SocketSet::new(Vec::new()) }
+    }
+
+    /// As whom anybody has spoken on the cable so far.
+    pub fn heard(&self) -> &BTreeSet<Sender> {
+        &self.wire.heard
     }
 
     /// Lets the stack work until `is_so`.
@@ -306,7 +363,7 @@ fn rubbish(backend: Backend) {
 
 /// An echo request of 1400 bytes, from the peer to the guest.
 fn echo_request(number: u16) -> Vec<u8> {
-    use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr};
+    use smoltcp::wire::{IpProtocol, Ipv4Repr};
     let data = [0x33; 1400];
     let icmp = Icmpv4Repr::EchoRequest { ident: 9, seq_no: number, data: &data };
     let ip = Ipv4Repr {

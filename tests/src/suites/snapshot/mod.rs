@@ -1,5 +1,8 @@
 //! Copies of guests: a guest that is copied goes on, and any number of others begin where it was.
 
+mod networks;
+mod sharing;
+
 use crate::backend::Backend;
 use crate::guest::{Guest, Run, denali, wait_until};
 use crate::home::Home;
@@ -10,7 +13,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 pub fn suite() -> Suite {
-    Suite {
+    let mut suite = Suite {
         name: "snapshot",
         cases: vec![
             Case::each("a_guest_goes_on_and_two_copies_begin_where_it_was", copies),
@@ -18,7 +21,10 @@ pub fn suite() -> Suite {
             Case::each("a_guest_whose_memory_is_out_is_copied", was_out),
             Case::each("what_is_no_whole_snapshot_is_refused", refused),
         ],
-    }
+    };
+    suite.cases.extend(sharing::cases());
+    suite.cases.extend(networks::cases());
+    suite
 }
 
 /// Has a guest copied once nothing stands against it; where the copy is.
