@@ -1,7 +1,7 @@
 //! Guests that have less memory than they use: pages leave while the guest runs.
 
 use crate::backend::Backend;
-use crate::guest::wait_until;
+use crate::guest::{denali, wait_until};
 use crate::home::Home;
 use crate::lines::Lines;
 use crate::process;
@@ -16,6 +16,7 @@ pub fn suite() -> Suite {
             paged("a_guest_uses_four_times_the_memory_it_has", grows),
             paged("a_guest_with_a_limit_leaves_and_comes_back", leaves),
             Case::once("what_cannot_be_paged_is_refused", refused),
+            Case::once("memory_that_a_back_end_shares_is_not_paged", shared),
         ],
     }
 }
@@ -71,16 +72,39 @@ fn leaves(backend: Backend) {
     assert_eq!(guest.finish().status, 0);
 }
 
+/// One line that names the field says why the guest does not start, whether it is started or only checked.
+#[track_caller]
+fn assert_refused(home: &Home, configuration: &Value, why: &str) {
+    const BAD_CONFIG: i32 = 122;
+    let path = home.write("vm.json", configuration);
+    for command in ["check", "run"] {
+        let finished = denali([command.as_ref(), path.as_os_str()]);
+        assert_eq!((finished.status, &*finished.stdout), (BAD_CONFIG, ""), "{finished:#?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
+        assert!(finished.stderr.contains(": resident_limit: "), "{finished:#?}");
+        assert!(finished.stderr.contains(why), "{why}: {finished:#?}");
+    }
+}
+
 fn refused() {
     let home = Home::new(1);
-    let fails = |configuration: &Value, status: i32| {
-        let finished = home.run(Backend::Process, configuration).finish();
-        assert_eq!(finished.status, status, "{finished:#?}");
-        assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
-        assert!(finished.stderr.contains("resident_limit"), "{finished:#?}");
-    };
-    fails(&limited(home.probe("exit 0")), 122);
-    let mut without_swap = limited(home.probe("exit 0"));
-    without_swap.as_object_mut().expect("an object").remove("swap");
-    fails(&without_swap, 122);
+    let mut limited = limited(home.probe("exit 0"));
+    limited["hypervisor"] = json!("process");
+    assert_refused(&home, &limited, "needs KVM");
+    limited.as_object_mut().expect("an object").remove("swap");
+    assert_refused(&home, &limited, "needs \"swap\"");
+}
+
+/// With `swap` or without, for disks and network cards.
+fn shared() {
+    let home = Home::new(1);
+    let device = json!([{ "backend": { "vhost-user": home.path("backend") } }]);
+    for (kind, swaps) in [("net", true), ("net", false), ("block", true), ("block", false)] {
+        let mut configuration = limited(home.probe("exit 0"));
+        configuration[kind] = device.clone();
+        if !swaps {
+            configuration.as_object_mut().expect("an object").remove("swap");
+        }
+        assert_refused(&home, &configuration, &format!("{kind}[0].backend"));
+    }
 }
