@@ -115,6 +115,13 @@ impl Keeper {
         self.process().signal(signal);
     }
 
+    /// Kills it, and nothing else: the processes it had.
+    pub fn kill(mut self) -> Vec<Orphan> {
+        let monitors = process::children(self.pid());
+        drop(self.process.take());
+        monitors.into_iter().map(Orphan).collect()
+    }
+
     /// Waits for its end, at which none of its monitors is left.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
@@ -135,6 +142,37 @@ impl Keeper {
     }
 }
 
+/// A process that was a keeper's; killed when dropped.
+#[derive(Debug)]
+pub struct Orphan(u32);
+
+impl Orphan {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0
+    }
+
+    /// Sends it a signal, if it is there still.
+    pub fn signal(&self, signal: i32) {
+        if process::exists(self.0) {
+            // SAFETY: a plain system call.
+            unsafe { libc::kill(self.0 as libc::pid_t, signal) };
+        }
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub fn wait(&self) {
+        wait_until("a monitor without a keeper ends", || !process::exists(self.0));
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.signal(libc::SIGKILL);
+    }
+}
+
 impl std::fmt::Display for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:#?}\n{}", *lock(&self.told.0), self.process())
@@ -146,11 +184,7 @@ impl Drop for Keeper {
         let Some(process) = self.process.take() else { return };
         let monitors = process::children(process.pid());
         drop(process);
-        for pid in monitors {
-            // SAFETY: a plain system call. A child of the keeper's that has ended since is nobody's loss, and
-            // its number has not come round again.
-            unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
-        }
+        drop(monitors.into_iter().map(Orphan).collect::<Vec<_>>());
     }
 }
 

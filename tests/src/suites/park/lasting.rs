@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
 const NAME: &str = "guest";
 
 /// How often, where the environment does not say.
-fn cycles(usual: u64) -> u64 {
+pub fn cycles(usual: u64) -> u64 {
     std::env::var("DENALI_TEST_CYCLES").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
 }
 
@@ -38,7 +38,7 @@ fn chance(limit: u64) -> u64 {
 }
 
 /// Some time below so many microseconds, by chance.
-fn pause(most: u64) {
+pub fn pause(most: u64) {
     std::thread::sleep(Duration::from_micros(chance(most)));
 }
 

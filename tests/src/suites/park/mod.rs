@@ -4,6 +4,7 @@ mod again;
 mod images;
 mod keeping;
 mod lasting;
+mod orphans;
 
 use crate::registry::Suite;
 
@@ -12,5 +13,6 @@ pub fn suite() -> Suite {
     suite.cases.extend(images::cases());
     suite.cases.extend(keeping::cases());
     suite.cases.extend(lasting::cases());
+    suite.cases.extend(orphans::cases());
     suite
 }
