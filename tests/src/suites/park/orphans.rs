@@ -3,11 +3,14 @@
 use super::keeping::kept;
 use super::lasting::{cycles, pause};
 use crate::backend::Backend;
+use crate::guest::wait_until;
 use crate::home::Home;
 use crate::keeper::{Keeper, Orphan};
 use crate::lines::{Checked, Lines};
 use crate::registry::Case;
 use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -17,10 +20,10 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Starts a keeper with what the last one has left in `home`, and these guests.
-fn start(home: &Home, guests: &[Value], option: Option<&str>) -> Keeper {
+fn start(home: &Home, guests: &[Value], options: &[&str]) -> Keeper {
     let state = home.path("state");
-    let words = ["--state", state.to_str().expect("UTF-8")].into_iter().chain(option);
-    Keeper::start(home, guests, &words.collect::<Vec<_>>())
+    let words = [&["--state", state.to_str().expect("UTF-8")], options].concat();
+    Keeper::start(home, guests, &words)
 }
 
 #[track_caller]
@@ -44,7 +47,7 @@ fn alone(backend: Backend) {
         PARKED.iter().map(|name| kept(backend, home.parkable("memory-hash 1"), name)).collect();
     let (mut name, guest) = awake(backend, &home, 0);
     guests.push(guest);
-    let mut keeper = start(&home, &guests, None);
+    let mut keeper = start(&home, &guests, &[]);
     for cycle in 1..=cycles(4) {
         let before = PARKED.map(|name| {
             Lines::connect(keeper.address(name)).order("dirty", 20);
@@ -65,7 +68,7 @@ fn alone(backend: Backend) {
             stop(&orphan);
         }
         let (next, guest) = awake(backend, &home, cycle);
-        keeper = start(&home, &[guest], None);
+        keeper = start(&home, &[guest], &[]);
         for (name, before) in PARKED.iter().zip(before) {
             let after = check(&keeper, name);
             assert_eq!((after.count, after.sum), (before.count + 1, before.sum));
@@ -84,7 +87,7 @@ fn alone(backend: Backend) {
     let last = cycles(4);
     keeper.wait_for(&name, "started", 0);
     keeper.stop();
-    let keeper = start(&home, &[], None);
+    let keeper = start(&home, &[], &[]);
     for name in PARKED.into_iter().chain([&*name]) {
         check(&keeper, name);
     }
@@ -108,47 +111,47 @@ fn assert_lost(keeper: &Keeper, name: &str) {
     assert!(ended["how"].as_str().is_some_and(|how| how.ends_with("it is lost")), "{ended}");
 }
 
-/// Keeper and monitor are killed while the guest wakes, runs, is parked or rests. With `--go-back` it goes on from
-/// its last state in any case.
+/// How often a guest had checked its memory, each time that it said so in its log.
+#[track_caller]
+fn counts(log: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    assert!(!text.contains("bad"), "{text}");
+    let count = |line: &str| line.strip_prefix("ok ")?.split_once(" generation ")?.0.parse().ok();
+    text.lines().filter_map(count).collect()
+}
+
+/// A guest that is woken by its timer, checks all its memory and registers, changes some and is parked, again and again.
+/// Keeper and monitor are killed meanwhile; with `--go-back` it goes on from its last state in any case.
 fn any_moment(backend: Backend) {
     const NAME: &str = "guest";
     let home = Home::new(2);
-    let mut guest = kept(backend, home.parkable("memory-hash 2"), NAME);
+    let mut guest = kept(backend, home.parkable("memory-hash 1 0.06"), NAME);
+    guest["net"] = json!([]);
     guest["swap"]["park_after"] = json!("1ms");
-    let mut keeper = start(&home, &[guest], Some("--go-back"));
-    keeper.wait_until_parked(NAME);
-    // The guest counts how often it checked. `kept` is the least it must know of, `last` the most.
-    let (mut kept, mut last) = (0, 0);
-    for cycle in 0..cycles(20) {
-        // Parked and woken as fast as can be, and sometimes only once.
-        for _ in 0..cycle % 4 {
-            last = check(&keeper, NAME).count;
-            Lines::connect(keeper.address(NAME)).order("dirty", 30);
-            keeper.wait_until_parked(NAME);
-            kept = last;
-        }
-        if cycle % 3 > 0 {
-            let mut lines = Lines::connect(keeper.address(NAME));
-            lines.say("check");
-            if cycle % 3 == 1 {
-                last = Checked::of(&lines.hear()).count;
-                drop(lines);
-                pause(25_000);
-            } else {
-                pause(12_000);
-                last += 1;
-            }
-        }
+    guest["swap"]["park_horizon"] = json!("15ms");
+    let (logs, log) = (home.path("logs"), home.path("logs").join("guest.log"));
+    let options = ["--go-back", "--logs", logs.to_str().expect("UTF-8")];
+    let mut keeper = start(&home, &[guest], &options);
+    for cycle in 0..cycles(30) {
+        wait_until("the guest checks its memory", || !counts(&log).is_empty());
+        // Of two states that are told of from here on the second is younger than that check, at least.
+        let known = counts(&log).pop();
+        let told = keeper.count(NAME, "parked");
+        keeper.wait_for(NAME, "parked", told + 1);
+        pause(80_000);
         let orphans = keeper.kill();
         pause(5_000);
         orphans.iter().for_each(|orphan| orphan.signal(libc::SIGKILL));
         orphans.iter().for_each(Orphan::wait);
-        keeper = start(&home, &[], Some("--go-back"));
-        let checked = check(&keeper, NAME);
-        let range = kept + 1..=last + 1;
-        assert!(range.contains(&checked.count), "cycle {cycle}: {checked:?}, not in {range:?}");
-        keeper.wait_until_parked(NAME);
-        (kept, last) = (checked.count, checked.count);
+        let last = *counts(&log).last().expect("it has checked before it was parked");
+        fs::remove_file(&log).expect("the log can be removed");
+        keeper = start(&home, &[], &options);
+        wait_until("the guest goes on", || {
+            assert_eq!(keeper.count(NAME, "ended"), 0, "{keeper}");
+            !counts(&log).is_empty()
+        });
+        let (first, range) = (counts(&log)[0], known.unwrap_or(0) + 1..=last + 1);
+        assert!(range.contains(&first), "cycle {cycle}: {first}, not in {range:?}: {keeper}");
     }
     keeper.stop();
 }
