@@ -137,7 +137,7 @@ impl Keeper<'_> {
                 let guest = &mut self.guests[number as usize];
                 guest.deadline_ns = deadline_real_ns.map(clock::boot_of_real);
                 guest.pages = pages;
-                self.park(number);
+                self.rest(number);
             }
             Life::Running {} => {
                 self.recover_running(number, None, "when its keeper or the host stopped");

@@ -101,15 +101,20 @@ impl Keeper<'_> {
         }
     }
 
-    /// A guest is parked: watches for what wakes it.
-    pub(crate) fn park(&mut self, number: u32) {
+    /// A guest is parked from now on.
+    fn park(&mut self, number: u32) {
+        self.remember(number);
+        self.rest(number);
+    }
+
+    /// Watches for what wakes a guest that is parked.
+    pub(crate) fn rest(&mut self, number: u32) {
         let guest = &self.guests[number as usize];
         (self.tell)(&Event::Parked {
             name: guest.kept.name(),
             pages: guest.pages,
             sequence: guest.commit.map_or(0, |commit| commit.sequence),
         });
-        self.remember(number);
         if self.stops > 0 {
             return self.stop_parked(number);
         }

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::event::Reason;
-use crate::registry::{Life, Record};
+use crate::registry::{Life, Record, Registry};
 use crate::sources::Unread;
 use denali_control::Parked;
 use denali_launcher::{Kept, Monitor};
@@ -138,6 +138,14 @@ impl Guest {
             deadline_real_ns: self.deadline_ns.map(clock::real_of_boot),
             pages: self.pages,
         })
+    }
+
+    /// Whether a keeper that starts anew would know its state: `registry` has it, or there is none.
+    pub(crate) fn is_remembered(&self, registry: Option<&Registry>) -> bool {
+        match (registry, self.kept.id(), self.commit) {
+            (Some(registry), Some(id), Some(_)) => registry.has_written(id),
+            _ => true,
+        }
     }
 
     /// What is to be remembered of it on disk; `None` if it has no region.

@@ -17,6 +17,10 @@ use std::path::Path;
 /// The first pause before a host that lacks something is asked again, in ns; each is twice the one before.
 const PAUSE_NS: u64 = 5_000_000;
 
+/// How long a guest waits for the registry to have its last state, in ns, before it is looked again. Whoever finds a
+/// region two states ahead of the registry cannot tell whether they follow from what he knows.
+const UNWRITTEN_PAUSE_NS: u64 = 2_000_000;
+
 /// The longest pause is 2 to the power of this of the first.
 const PAUSES_MAX: u8 = 8;
 
@@ -27,6 +31,9 @@ impl Keeper<'_> {
             return;
         }
         let since_ns = clock::boot_ns();
+        if !self.guests[number as usize].is_remembered(self.registry.as_ref()) {
+            return self.wheel.set(number, since_ns.saturating_add(UNWRITTEN_PAUSE_NS));
+        }
         self.wheel.clear(number);
         match self.give_monitor(number) {
             Ok(monitor) => {

@@ -6,59 +6,84 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+
+/// Most jobs that share one wait for the folder: nobody's is done before.
+const AT_ONCE: usize = 16;
 
 /// The thread, and what is to be done by it.
 pub(super) struct Writer {
-    /// `None` once there is no more to be done.
-    jobs: Option<Sender<Job>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    problem: Arc<Mutex<Option<String>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    to_do: Mutex<ToDo>,
+    changed: Condvar,
+}
+
+/// What is to be done: for a guest the last that was asked for, and that alone.
+#[derive(Default)]
+struct ToDo {
+    jobs: HashMap<GuestId, Job>,
+    order: VecDeque<GuestId>,
+    /// Guests whose jobs the thread is at.
+    begun: Vec<GuestId>,
+    /// There will be no more.
+    over: bool,
+    problem: Option<String>,
 }
 
 enum Job {
     Put(Box<Record>),
-    Remove(GuestId),
+    Remove,
 }
 
 impl Writer {
     pub(super) fn start(folder: OwnedFd) -> io::Result<Self> {
-        let (jobs, to_do) = channel();
-        let problem = Arc::new(Mutex::new(None));
-        let told = problem.clone();
-        let thread = Builder::new().name("registry".into()).spawn(move || {
-            work(&folder, &to_do, &|why| {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-            });
-        })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), problem })
+        let shared = Arc::<Shared>::default();
+        let threads = shared.clone();
+        let thread =
+            Builder::new().name("registry".into()).spawn(move || work(&folder, &threads))?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     pub(super) fn put(&self, record: Record) {
-        self.add(Job::Put(Box::new(record)));
+        self.add(record.id, Job::Put(Box::new(record)));
     }
 
     pub(super) fn remove(&self, id: GuestId) {
-        self.add(Job::Remove(id));
+        self.add(id, Job::Remove);
     }
 
-    fn add(&self, job: Job) {
-        // The thread takes jobs as long as this lives.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+    fn add(&self, id: GuestId, job: Job) {
+        let mut to_do = self.shared.lock();
+        if to_do.jobs.insert(id, job).is_none() {
+            to_do.order.push_back(id);
+        }
+        self.shared.changed.notify_one();
+    }
+
+    /// Whether all that was to be done for a guest is done, as far as it can be.
+    pub(super) fn is_done_with(&self, id: GuestId) -> bool {
+        let to_do = self.shared.lock();
+        !to_do.jobs.contains_key(&id) && !to_do.begun.contains(&id)
     }
 
     pub(super) fn take_problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.shared.lock().problem.take()
     }
 
     /// Waits until everything is done.
     pub(super) fn finish(&mut self) {
-        self.jobs = None;
+        self.shared.lock().over = true;
+        self.shared.changed.notify_one();
         // A thread that panicked has said so.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -70,29 +95,55 @@ impl Drop for Writer {
     }
 }
 
-fn work(folder: &OwnedFd, to_do: &Receiver<Job>, failed: &dyn Fn(String)) {
-    while let Ok(first) = to_do.recv() {
-        // What has gathered meanwhile shares one wait for the folder.
-        for job in std::iter::once(first).chain(to_do.try_iter()) {
-            if let Err(error) = carry_out(folder, job) {
-                failed(error.to_string());
-            }
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, ToDo> {
+        self.to_do.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for jobs, and takes those that have waited longest; none at the end.
+    fn begin(&self) -> Vec<(GuestId, Job)> {
+        let mut to_do = self.lock();
+        while to_do.order.is_empty() && !to_do.over {
+            to_do = self.changed.wait(to_do).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Err(error) = fsync(folder) {
-            failed(error.desc().to_owned());
-        }
+        let count = to_do.order.len().min(AT_ONCE);
+        to_do.begun = to_do.order.drain(..count).collect();
+        let ToDo { jobs, begun, .. } = &mut *to_do;
+        begun.iter().filter_map(|id| jobs.remove_entry(id)).collect()
+    }
+
+    fn end(&self, problem: Option<String>) {
+        let mut to_do = self.lock();
+        to_do.begun.clear();
+        to_do.problem = problem.or(to_do.problem.take());
     }
 }
 
-fn carry_out(folder: &OwnedFd, job: Job) -> io::Result<()> {
+fn work(folder: &OwnedFd, shared: &Shared) {
+    loop {
+        let jobs = shared.begin();
+        if jobs.is_empty() {
+            return;
+        }
+        let mut problem = None;
+        for (id, job) in jobs {
+            problem = carry_out(folder, id, job).err().map(|error| error.to_string()).or(problem);
+        }
+        if let Err(error) = fsync(folder) {
+            problem = Some(error.desc().to_owned());
+        }
+        shared.end(problem);
+    }
+}
+
+fn carry_out(folder: &OwnedFd, id: GuestId, job: Job) -> io::Result<()> {
     match job {
-        Job::Remove(id) => match unlinkat(folder, name_of(id).as_str(), UnlinkatFlags::NoRemoveDir)
-        {
+        Job::Remove => match unlinkat(folder, name_of(id).as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(error) => Err(error.into()),
         },
         Job::Put(record) => {
-            let name = name_of(record.id);
+            let name = name_of(id);
             let temporary = format!(".new-{name}");
             let written = write(folder, &temporary, &record.to_json()?)
                 .and_then(|()| Ok(renameat(folder, temporary.as_str(), folder, name.as_str())?));

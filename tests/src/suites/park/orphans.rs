@@ -9,13 +9,17 @@ use crate::keeper::{Keeper, Orphan};
 use crate::lines::{Checked, Lines};
 use crate::registry::Case;
 use serde_json::{Value, json};
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::each("a_killed_keepers_guests_go_on_those_that_run_alone", alone),
         Case::each("a_keeper_that_is_killed_at_any_moment_loses_no_parked_guest", any_moment),
+        Case::each("a_guest_wakes_only_when_its_last_state_is_remembered", unwritten),
     ]
 }
 
@@ -154,4 +158,55 @@ fn any_moment(backend: Backend) {
         assert!(range.contains(&first), "cycle {cycle}: {first}, not in {range:?}: {keeper}");
     }
     keeper.stop();
+}
+
+/// A pipe stands where the guest's record is to be written, so that nothing more is written of it. It may go one state
+/// beyond what is remembered, and no further: a keeper that knows no more must find it.
+fn unwritten(backend: Backend) {
+    const NAME: &str = "guest";
+    let home = Home::new(1);
+    let mut keeper = start(&home, &[kept(backend, home.parkable("memory-hash 1"), NAME)], &[]);
+    for _ in 0..2 {
+        let first = check(&keeper, NAME);
+        keeper.wait_until_parked(NAME);
+        let record = home.path("state").join(record_of(&home));
+        wait_until("it is remembered", || {
+            fs::read_to_string(&record).is_ok_and(|text| {
+                let record: Value = serde_json::from_str(&text).expect("a record is JSON");
+                record["life"]["parked"].is_object()
+                    && record["commit"]["sequence"]
+                        == keeper.wait_for(NAME, "parked", 0)["sequence"]
+            })
+        });
+        let pipe = home.path("state").join(format!(".new-{}", record_of(&home)));
+        make_pipe(&pipe);
+        let before = check(&keeper, NAME);
+        assert_eq!(before.count, first.count + 1);
+        keeper.wait_until_parked(NAME);
+        let woken = keeper.count(NAME, "waking");
+        let mut lines = Lines::connect(keeper.address(NAME));
+        lines.say("check");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(keeper.count(NAME, "waking"), woken, "{keeper}");
+        drop(keeper.kill());
+        fs::remove_file(&pipe).expect("the pipe can be removed");
+        keeper = start(&home, &[], &[]);
+        let after = check(&keeper, NAME);
+        assert_eq!((after.count, after.sum), (before.count + 1, before.sum));
+    }
+    keeper.stop();
+}
+
+/// The name of the record of the only guest there is, which has a region of one file.
+fn record_of(home: &Home) -> String {
+    let region = home.regions().pop().expect("a region");
+    let name = region.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    let id = name.strip_prefix("denali-").and_then(|name| name.strip_suffix(".1of1.swap"));
+    format!("{}.json", id.expect("a region is named for its guest"))
+}
+
+fn make_pipe(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: the path ends in zero and is only read.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
