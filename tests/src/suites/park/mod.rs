@@ -1,6 +1,7 @@
 //! Guests that are parked and go on in another process: by a command, and by a keeper.
 
 mod again;
+mod failing;
 mod images;
 mod keeping;
 mod lasting;
@@ -14,5 +15,6 @@ pub fn suite() -> Suite {
     suite.cases.extend(keeping::cases());
     suite.cases.extend(lasting::cases());
     suite.cases.extend(orphans::cases());
+    suite.cases.extend(failing::cases());
     suite
 }
