@@ -65,10 +65,11 @@ pub fn peek<B: BlockBackend>(backend: B) -> Result<Label, StoreError> {
     if !transfers.fits(2 * PAGE as u64) {
         return Err(StoreError::Unusable);
     }
-    let [first, second] = read_superblocks(&mut transfers)?.map(|block| Superblock::parse(&block));
-    let is_blank =
-        |half: &Result<Superblock, _>| matches!(half, Ok(half) if half.commit.sequence == 0);
-    let blank = is_blank(&first) && is_blank(&second);
+    let blocks = read_superblocks(&mut transfers)?;
+    let [first, second] = blocks.each_ref().map(Superblock::parse);
+    // Nothing is written twice over, to the letter; whatever byte of a commit is damaged, the blocks differ.
+    let says_nothing = matches!(&first, Ok(first) if first.commit.sequence == 0);
+    let blank = says_nothing && blocks[0] == blocks[1];
     let newest = match (first, second) {
         (Ok(first), Ok(second)) if second.commit.sequence > first.commit.sequence => second,
         (Ok(superblock), _) | (Err(_), Ok(superblock)) => superblock,

@@ -41,7 +41,12 @@ fn only_a_region_that_says_so_throughout_is_blank() {
     assert!(!is_blank(&memory));
     store.commit(b"one", &[]).unwrap();
     assert!(!is_blank(&memory));
-    // The block of the only commit.
+    // Each byte of the only commit's block, such as those of its number, and what says that it is a block.
+    for at in PAGE..PAGE + 300 {
+        memory.change(|bytes| bytes[at] ^= 1);
+        assert!(!is_blank(&memory), "{at}");
+        memory.change(|bytes| bytes[at] ^= 1);
+    }
     memory.change(|bytes| bytes[PAGE..PAGE + 8].fill(0));
     assert!(!is_blank(&memory));
     store.retire().unwrap();
