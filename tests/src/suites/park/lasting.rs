@@ -10,11 +10,12 @@ use crate::keeper::Keeper;
 use crate::lines::{Checked, Lines};
 use crate::process;
 use crate::registry::Case;
+use serde_json::{Value, json};
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
@@ -42,13 +43,14 @@ pub fn pause(most: u64) {
     std::thread::sleep(Duration::from_micros(chance(most)));
 }
 
-/// Kills the guest's monitor, if it has one.
+/// Kills the guest's monitor, if it has one, and sees its end.
 fn kill(keeper: &Keeper) {
     let Some(process) = keeper.process_of(NAME) else { return };
     // Once it has been waited for, its number may be somebody else's.
     if process::children(keeper.pid()).contains(&process) {
         // SAFETY: a plain system call.
         unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
+        wait_until("it has ended", || !process::exists(process));
     }
 }
 
@@ -66,48 +68,81 @@ fn check(keeper: &Keeper) -> Checked {
     }
 }
 
+/// Arguments of a probe that is woken by its timer, checks all its memory and registers, changes some, and idles.
+pub const RESTLESS: &str = "memory-hash 1 0.06";
+
+/// Such a guest, which is parked each time.
+pub fn restless(backend: Backend, configuration: Value) -> Value {
+    let mut guest = kept(backend, configuration, NAME);
+    guest["net"] = json!([]);
+    guest["swap"]["park_after"] = json!("1ms");
+    // A monitor comes 10 ms before its guest's timer goes off: then the guest is not parked once more.
+    guest["swap"]["park_horizon"] = json!("15ms");
+    guest
+}
+
+/// What such a guest prints.
+pub struct Log {
+    folder: PathBuf,
+}
+
+impl Log {
+    /// That of a keeper with this home.
+    pub fn of(home: &Home) -> Self {
+        Self { folder: home.path("logs") }
+    }
+
+    /// Where the keeper is to put it.
+    pub fn folder(&self) -> &str {
+        self.folder.to_str().expect("UTF-8")
+    }
+
+    /// How often the guest had checked its memory, each time that it says so.
+    #[track_caller]
+    pub fn counts(&self) -> Vec<u64> {
+        let text = fs::read_to_string(self.folder.join(format!("{NAME}.log"))).unwrap_or_default();
+        assert!(!text.contains("bad") && !text.contains("FAILED"), "{text}");
+        let count =
+            |line: &str| line.strip_prefix("ok ")?.split_once(" generation ")?.0.parse().ok();
+        text.lines().filter_map(count).collect()
+    }
+
+    /// Waits until the guest is parked in a state that has the last count so far, and gives that.
+    #[track_caller]
+    pub fn wait_for_state(&self, keeper: &Keeper) -> u64 {
+        let known = self.counts().pop().unwrap_or(0);
+        // Of two states that are told of from here on, the second at least is younger.
+        let told = keeper.count(NAME, "parked");
+        keeper.wait_for(NAME, "parked", told + 1);
+        known
+    }
+
+    /// Waits until the guest has checked its memory again, and gives the first count after those before.
+    #[track_caller]
+    pub fn wait_for_more(&self, keeper: &Keeper, before: &[u64]) -> u64 {
+        wait_until("the guest goes on", || {
+            assert_eq!(keeper.count(NAME, "ended"), 0, "{keeper}");
+            self.counts().len() > before.len()
+        });
+        self.counts()[before.len()]
+    }
+}
+
+/// The monitor is killed; with `--go-back` the guest goes on from its last state in any case.
 fn killed(backend: Backend) {
     let home = Home::new(2);
-    let mut guest = kept(backend, home.probe("memory-hash 2"), NAME);
-    guest["swap"]["park_after"] = "1ms".into();
-    let keeper = Keeper::start(&home, &[guest], &["--go-back"]);
-    keeper.wait_until_parked(NAME);
-    // The guest counts how often it checked. `kept` is the least it must know of, `last` the most.
-    let (mut kept, mut last) = (0, 0);
-    for cycle in 0..cycles(50) {
-        let checked = check(&keeper);
-        let range = kept + 1..=last + 1;
-        assert!(range.contains(&checked.count), "cycle {cycle}: {checked:?}, not in {range:?}");
-        last = checked.count;
-        let mut lines = Lines::connect(keeper.address(NAME));
-        lines.order("dirty", 30);
-        drop(lines);
-        match cycle % 3 {
-            // While it is parked, or just before or after.
-            0 => {
-                pause(25_000);
-                kill(&keeper);
-            }
-            // While it wakes, or has just woken.
-            1 => {
-                keeper.wait_until_parked(NAME);
-                kept = last;
-                let mut lines = Lines::connect(keeper.address(NAME));
-                lines.say("check");
-                pause(12_000);
-                kill(&keeper);
-                if let Some(answer) = lines.try_hear() {
-                    last = Checked::of(&answer).count;
-                }
-            }
-            // Now and then nothing happens.
-            _ => {
-                keeper.wait_until_parked(NAME);
-                kept = last;
-            }
-        }
+    let log = Log::of(&home);
+    let guest = restless(backend, home.probe(RESTLESS));
+    let keeper = Keeper::start(&home, &[guest], &["--go-back", "--logs", log.folder()]);
+    for cycle in 0..cycles(60) {
+        let known = log.wait_for_state(&keeper);
+        pause(80_000);
+        kill(&keeper);
+        let before = log.counts();
+        let next = log.wait_for_more(&keeper, &before);
+        let range = known + 1..=before.last().map_or(1, |last| last + 1);
+        assert!(range.contains(&next), "cycle {cycle}: {next}, not in {range:?}: {keeper}");
     }
-    assert!(check(&keeper).count > kept);
     keeper.stop();
     assert!(home.regions().is_empty(), "{:?}", home.regions());
 }

@@ -1,7 +1,7 @@
 //! Keepers that are killed: what was parked goes on with the next one, and what ran goes on alone.
 
 use super::keeping::kept;
-use super::lasting::{cycles, pause};
+use super::lasting::{Log, RESTLESS, cycles, pause, restless};
 use crate::backend::Backend;
 use crate::guest::wait_until;
 use crate::home::Home;
@@ -115,47 +115,24 @@ fn assert_lost(keeper: &Keeper, name: &str) {
     assert!(ended["how"].as_str().is_some_and(|how| how.ends_with("it is lost")), "{ended}");
 }
 
-/// How often a guest had checked its memory, each time that it said so in its log.
-#[track_caller]
-fn counts(log: &Path) -> Vec<u64> {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    assert!(!text.contains("bad"), "{text}");
-    let count = |line: &str| line.strip_prefix("ok ")?.split_once(" generation ")?.0.parse().ok();
-    text.lines().filter_map(count).collect()
-}
-
-/// A guest that is woken by its timer, checks all its memory and registers, changes some and is parked, again and again.
-/// Keeper and monitor are killed meanwhile; with `--go-back` it goes on from its last state in any case.
+/// Keeper and monitor are killed; with `--go-back` the guest goes on from its last state in any case.
 fn any_moment(backend: Backend) {
-    const NAME: &str = "guest";
     let home = Home::new(2);
-    let mut guest = kept(backend, home.parkable("memory-hash 1 0.06"), NAME);
-    guest["net"] = json!([]);
-    guest["swap"]["park_after"] = json!("1ms");
-    guest["swap"]["park_horizon"] = json!("15ms");
-    let (logs, log) = (home.path("logs"), home.path("logs").join("guest.log"));
-    let options = ["--go-back", "--logs", logs.to_str().expect("UTF-8")];
-    let mut keeper = start(&home, &[guest], &options);
+    let log = Log::of(&home);
+    let options = ["--go-back", "--logs", log.folder()];
+    let mut keeper = start(&home, &[restless(backend, home.parkable(RESTLESS))], &options);
     for cycle in 0..cycles(30) {
-        wait_until("the guest checks its memory", || !counts(&log).is_empty());
-        // Of two states that are told of from here on the second is younger than that check, at least.
-        let known = counts(&log).pop();
-        let told = keeper.count(NAME, "parked");
-        keeper.wait_for(NAME, "parked", told + 1);
+        let known = log.wait_for_state(&keeper);
         pause(80_000);
         let orphans = keeper.kill();
         pause(5_000);
         orphans.iter().for_each(|orphan| orphan.signal(libc::SIGKILL));
         orphans.iter().for_each(Orphan::wait);
-        let last = *counts(&log).last().expect("it has checked before it was parked");
-        fs::remove_file(&log).expect("the log can be removed");
+        let before = log.counts();
         keeper = start(&home, &[], &options);
-        wait_until("the guest goes on", || {
-            assert_eq!(keeper.count(NAME, "ended"), 0, "{keeper}");
-            !counts(&log).is_empty()
-        });
-        let (first, range) = (counts(&log)[0], known.unwrap_or(0) + 1..=last + 1);
-        assert!(range.contains(&first), "cycle {cycle}: {first}, not in {range:?}: {keeper}");
+        let next = log.wait_for_more(&keeper, &before);
+        let range = known + 1..=before[before.len() - 1] + 1;
+        assert!(range.contains(&next), "cycle {cycle}: {next}, not in {range:?}: {keeper}");
     }
     keeper.stop();
 }
