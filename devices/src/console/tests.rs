@@ -3,7 +3,7 @@
 use super::*;
 use crate::Bus;
 use crate::testing::driver::{BUFFERS, Driver};
-use crate::testing::wild::{Wild, action};
+use crate::testing::wild::{Wild, action, cases, features};
 use crate::testing::*;
 use denali_abi::virtio as abi;
 use proptest::prelude::*;
@@ -188,16 +188,12 @@ fn event(line: &Line, number: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn no_driver_harms_the_monitor(
         actions in prop::collection::vec(action(2), 1..120),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (mut wild, line) = wild(features);
         for action in &actions {

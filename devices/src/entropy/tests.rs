@@ -4,7 +4,7 @@ use super::*;
 use crate::Bus;
 use crate::rate::{RateLimiter, TokenBucket};
 use crate::testing::driver::Driver;
-use crate::testing::wild::{Wild, action};
+use crate::testing::wild::{Wild, action, cases, features};
 use crate::testing::*;
 use denali_abi::virtio as abi;
 use proptest::prelude::*;
@@ -85,16 +85,12 @@ fn a_host_without_random_bytes_is_asked_again_later() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn no_driver_harms_the_monitor(
         actions in prop::collection::vec(action(1), 1..120),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
         size in 1..10_000_u64,
     ) {
         let source = Counting::default();

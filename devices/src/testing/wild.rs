@@ -12,6 +12,16 @@ use vm_memory::{Bytes, GuestAddress};
 /// Where buffers are that mean well.
 pub const BUFFERS: u64 = 0x10_0000;
 
+/// So many cases of a property; those that fail are printed, and kept nowhere.
+pub fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// What a driver agrees to: all that there is, or as little as can be.
+pub fn features(all: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![Just(all), Just(abi::FEATURE_VERSION_1)]
+}
+
 /// Anything a driver can do, and time and the outside beside it.
 #[derive(Clone, Debug)]
 pub enum Action {

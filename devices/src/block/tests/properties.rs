@@ -1,7 +1,7 @@
 //! Properties of the block device that hold whatever a driver does.
 
 use super::*;
-use crate::testing::wild::{Action, Wild, action};
+use crate::testing::wild::{Action, Wild, action, cases, features};
 use proptest::prelude::*;
 
 /// A store that also sees to it that no slice is outside guest memory.
@@ -29,17 +29,13 @@ pub(super) fn inside(memory: &Memory, store: &Store) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn no_driver_harms_the_monitor(
         actions in prop::collection::vec(action(1), 1..150),
         size in prop_oneof![Just(16_u16), Just(1), Just(256)],
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let store = Store::new();
         let mut wild = Wild::new(device(&store), features, size);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::parking::{change, park, restored, saved};
-use crate::testing::wild::{Wild, action};
+use crate::testing::wild::{Wild, action, cases, features};
 use proptest::prelude::*;
 
 const READ: u32 = abi::BLOCK_REQUEST_IN;
@@ -148,16 +148,12 @@ fn event(store: &Store, number: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn whatever_a_driver_has_done_can_be_moved(
         actions in prop::collection::vec(action(1), 1..60),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let store = Store::new();
         let mut wild = Wild::new(made(&store), features, 16);
@@ -173,7 +169,7 @@ proptest! {
         before in prop::collection::vec(action(1), 1..40),
         changes in prop::collection::vec(change(), 1..4),
         after in prop::collection::vec(action(1), 1..40),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let store = Store::new();
         let mut wild = Wild::new(made(&store), features, 16);

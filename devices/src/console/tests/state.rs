@@ -172,16 +172,12 @@ fn a_state_of_other_memory_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn whatever_a_driver_has_done_can_be_moved(
         actions in prop::collection::vec(action(2), 1..60),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (mut wild, line) = wild(features);
         for action in &actions {
@@ -195,7 +191,7 @@ proptest! {
         before in prop::collection::vec(action(2), 1..40),
         changes in prop::collection::vec(change(), 1..4),
         after in prop::collection::vec(action(2), 1..40),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (mut wild, line) = wild(features);
         before.iter().for_each(|action| wild.apply(action, &mut |n| event(&line, n)));
@@ -221,7 +217,7 @@ proptest! {
     #[test]
     fn streams_stay_whole_across_moves(
         steps in prop::collection::vec((0..3000_u32, 0..4000_usize, 1..3000_u32, 0..3_u8), 1..60),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (mut driver, line, _) = console(features);
         let (mut sent, mut given, mut got) = (Vec::new(), Vec::new(), Vec::new());

@@ -45,16 +45,12 @@ fn a_limit_of_another_size_is_the_new_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn whatever_a_driver_has_done_can_be_moved(
         actions in prop::collection::vec(action(1), 1..60),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (source, limiter) = (Counting::default(), RateLimiter::default());
         let mut wild = Wild::new(made(&source, &limiter), features, 16);
@@ -83,7 +79,7 @@ proptest! {
     #[test]
     fn buffers_come_back_once_across_moves(
         steps in prop::collection::vec((0..4096_u32, 0..3_u8), 1..60),
-        features in prop_oneof![Just(FEATURES), Just(abi::FEATURE_VERSION_1)],
+        features in features(FEATURES),
     ) {
         let (mut driver, source) = device(features, RateLimiter::default());
         let (mut offered, mut used) = (Vec::new(), Vec::new());

@@ -1,6 +1,7 @@
 //! Large segments in both directions, and frames that span several buffers.
 
 use super::*;
+use crate::testing::wild::cases;
 use proptest::prelude::*;
 
 /// What a driver agrees to that takes and gives large segments.
@@ -173,11 +174,7 @@ fn the_back_end_learns_what_was_agreed_and_when_there_is_no_driver() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(64))]
 
     /// Whatever the sizes of buffers and frames, every frame arrives whole, once, in order.
     #[test]

@@ -1,6 +1,7 @@
 //! Properties of the card that hold whatever a driver does.
 
 use super::*;
+use crate::testing::wild::cases;
 use proptest::prelude::*;
 
 /// Anything a driver can do.
@@ -94,11 +95,7 @@ fn apply(card: &mut Card, action: &Action) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn no_driver_harms_the_monitor(

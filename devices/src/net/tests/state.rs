@@ -3,7 +3,7 @@
 use super::*;
 use crate::rate::TokenBucket;
 use crate::testing::parking::{change, park, restored, saved};
-use crate::testing::wild::{Wild, action};
+use crate::testing::wild::{Wild, action, cases};
 use proptest::prelude::*;
 
 const FEATURES: [u64; 3] =
@@ -175,11 +175,7 @@ fn event(pipe: &Pipe, number: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn whatever_a_driver_has_done_can_be_moved(
