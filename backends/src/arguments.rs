@@ -1,10 +1,11 @@
 //! What the command lines of both programs have in common, and how they refuse.
 
 use crate::socket::{Socket, SocketError};
-use clap::Args;
 use clap::error::ErrorKind;
+use clap::{Args, Parser};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::OnceLock;
 
 /// Where front ends connect, and how many are served.
@@ -52,10 +53,15 @@ Exit statuses:
 
 static PROGRAM: OnceLock<&'static str> = OnceLock::new();
 
-/// Says which program this is; once, at its start.
-pub fn set_program(name: &'static str) {
+/// Starts the program of this name: it does what its command line says.
+pub fn start<A: Parser>(name: &'static str, run: fn(&A) -> u8) -> ExitCode {
     // There is one program in a process, so a second call could only say the same.
     let _ = PROGRAM.set(name);
+    let status = match A::try_parse() {
+        Ok(arguments) => run(&arguments),
+        Err(error) => refuse(&error),
+    };
+    ExitCode::from(status)
 }
 
 /// The name of this program, for messages.
@@ -73,8 +79,7 @@ pub fn lacking(what: &str) -> u8 {
 
 /// Answers a command line that starts nothing: prints the help or version that it asks for, or says in
 /// one line what is wrong with it. Returns the exit status.
-#[must_use]
-pub fn refuse(error: &clap::Error) -> u8 {
+fn refuse(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that has gone away has had its help.

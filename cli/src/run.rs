@@ -24,9 +24,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         (None, Some(snapshot)) => snapshot.configuration()?,
         (target, _) => read(target.as_deref().unwrap_or_default())?,
     };
-    let document = arguments.changes.apply(document)?;
+    let document = arguments.start.changes.apply(document)?;
     let built_in = built_in();
-    let (format, report) = (arguments.format.format(), arguments.report.as_deref());
+    let (format, report) = (arguments.start.format.format(), arguments.start.report.as_deref());
     let settings = Settings {
         resume: snapshot.as_ref().map(Resume::Snapshot),
         ..settings(&built_in, format, report)
@@ -44,16 +44,16 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
 pub(crate) fn resume(arguments: &ResumeArguments) -> Result<(), Failure> {
     let started = ClockStart::now();
     let (id, commit) = record(&arguments.record)?;
-    let document = arguments.changes.apply(read(&arguments.target)?)?;
+    let document = arguments.start.changes.apply(read(&arguments.target)?)?;
     let guest = document.guest()?;
     let key = host_key(&document, &guest)?;
     let space = SwapSpace::open(&document, &guest, id, key.as_ref())?;
     let built_in = built_in();
-    let format = arguments.format.format();
+    let format = arguments.start.format.format();
     let settings = Settings {
         space: Some(&space),
         resume: Some(Resume::Parked(Some(commit))),
-        ..settings(&built_in, format, arguments.report.as_deref())
+        ..settings(&built_in, format, arguments.start.report.as_deref())
     };
     become_monitor(&document, &settings, format, Some(commit), started)
 }

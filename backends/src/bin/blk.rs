@@ -3,7 +3,7 @@
 
 use clap::{Parser, ValueEnum};
 use denali_backends::Device;
-use denali_backends::arguments::{EXIT_STATUSES, SocketArguments, lacking, refuse, set_program};
+use denali_backends::arguments::{EXIT_STATUSES, SocketArguments, lacking, start};
 use denali_backends::sandbox::{Allowed, Needs, any};
 use denali_backends::serve::Service;
 use denali_devices::block::{BlockConfig, BlockDevice};
@@ -85,12 +85,7 @@ fn end() -> String {
 }
 
 fn main() -> ExitCode {
-    set_program(NAME);
-    let status = match Arguments::try_parse() {
-        Ok(arguments) => run(&arguments),
-        Err(error) => refuse(&error),
-    };
-    ExitCode::from(status)
+    start(NAME, run)
 }
 
 fn run(arguments: &Arguments) -> u8 {

@@ -1,7 +1,7 @@
 //! `denali-vhost-user-net`: a virtio network card for other virtual machine monitors, on a tap.
 
 use clap::Parser;
-use denali_backends::arguments::{EXIT_STATUSES, SocketArguments, refuse, set_program};
+use denali_backends::arguments::{EXIT_STATUSES, SocketArguments, start};
 use denali_backends::sandbox::{Allowed, Needs, any, equal};
 use denali_backends::serve::Service;
 use denali_backends::{Device, arguments};
@@ -55,12 +55,7 @@ fn end() -> String {
 }
 
 fn main() -> ExitCode {
-    set_program(NAME);
-    let status = match Arguments::try_parse() {
-        Ok(arguments) => run(&arguments),
-        Err(error) => refuse(&error),
-    };
-    ExitCode::from(status)
+    start(NAME, run)
 }
 
 fn run(arguments: &Arguments) -> u8 {

@@ -17,6 +17,13 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) start: StartArguments,
+}
+
+/// How a guest is started, and what is told of it.
+#[derive(Args, Debug)]
+pub(crate) struct StartArguments {
+    #[command(flatten)]
     pub(crate) changes: ChangeArguments,
     #[command(flatten)]
     pub(crate) format: FormatArguments,

@@ -1,7 +1,7 @@
 //! Keepers, and what is asked of guests that run.
 
 use super::FormatArguments;
-use super::guest::ChangeArguments;
+use super::guest::StartArguments;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -88,9 +88,9 @@ pub(crate) struct StatusArguments {
     pub(crate) format: FormatArguments,
 }
 
-/// Options of `denali swap-out`.
+/// Options of `denali swap-out`, and of all commands for a guest that has a monitor.
 #[derive(Args, Debug)]
-pub(crate) struct SwapOutArguments {
+pub(crate) struct MonitorArguments {
     /// Control socket of the guest: `"control"` in its configuration.
     #[arg(value_name = "SOCK")]
     pub(crate) socket: PathBuf,
@@ -101,17 +101,14 @@ pub(crate) struct SwapOutArguments {
 /// Options of `denali park`.
 #[derive(Args, Debug)]
 pub(crate) struct ParkArguments {
-    /// Control socket of the guest: `"control"` in its configuration.
-    #[arg(value_name = "SOCK")]
-    pub(crate) socket: PathBuf,
+    #[command(flatten)]
+    pub(crate) monitor: MonitorArguments,
     /// Park it though it has connections through the user-mode network: they are cut.
     #[arg(long)]
     pub(crate) cut: bool,
     /// Write what `denali resume` needs to this new file; otherwise it is printed.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) format: FormatArguments,
 }
 
 /// Options of `denali resume`.
@@ -124,22 +121,14 @@ pub(crate) struct ResumeArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) record: PathBuf,
     #[command(flatten)]
-    pub(crate) changes: ChangeArguments,
-    #[command(flatten)]
-    pub(crate) format: FormatArguments,
-    /// Write a crash report, as JSON, to this file.
-    #[arg(long, value_name = "FILE.JSON")]
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) start: StartArguments,
 }
 
 /// Options of `denali snapshot`.
 #[derive(Args, Debug)]
 pub(crate) struct SnapshotArguments {
-    /// Control socket of the guest: `"control"` in its configuration.
-    #[arg(value_name = "SOCK")]
-    pub(crate) socket: PathBuf,
+    #[command(flatten)]
+    pub(crate) monitor: MonitorArguments,
     /// The snapshot to be made.
     pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) format: FormatArguments,
 }

@@ -5,8 +5,8 @@ mod keep;
 
 pub(crate) use guest::{CheckArguments, RunArguments, read};
 pub(crate) use keep::{
-    KeepArguments, ParkArguments, ResumeArguments, SnapshotArguments, StatusArguments,
-    SwapOutArguments,
+    KeepArguments, MonitorArguments, ParkArguments, ResumeArguments, SnapshotArguments,
+    StatusArguments,
 };
 
 use crate::output::{Failure, Format};
@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// Have the memory of a guest that idles leave.
     #[command(after_help = SWAP_OUT_EXAMPLES)]
-    SwapOut(SwapOutArguments),
+    SwapOut(MonitorArguments),
     /// Write a guest into its swap region and end its monitor.
     #[command(after_help = PARK_EXAMPLES)]
     Park(ParkArguments),
@@ -153,14 +153,14 @@ impl Arguments {
     /// How results are written.
     pub(crate) fn format(&self) -> Format {
         match &self.command {
-            Command::Run(run) => run.format.format(),
+            Command::Run(run) => run.start.format.format(),
             Command::Check(check) => check.format.format(),
             Command::Keep(keep) => keep.format.format(),
             Command::Status(status) => status.format.format(),
             Command::SwapOut(swap_out) => swap_out.format.format(),
-            Command::Park(park) => park.format.format(),
-            Command::Resume(resume) => resume.format.format(),
-            Command::Snapshot(snapshot) => snapshot.format.format(),
+            Command::Park(park) => park.monitor.format.format(),
+            Command::Resume(resume) => resume.start.format.format(),
+            Command::Snapshot(snapshot) => snapshot.monitor.format.format(),
             Command::Images(format) | Command::Version(format) | Command::Doctor(format) => {
                 format.format()
             }

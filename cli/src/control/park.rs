@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Parks a guest, and writes or prints what it takes to continue it.
 pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
-    let socket = &arguments.socket;
+    let socket = &arguments.monitor.socket;
     // Made before anything is asked: what is parked cannot be undone.
     let made = |path| create(path).map(|file| (path, file));
     let record = arguments.record.as_deref().map(made).transpose()?;
@@ -37,7 +37,7 @@ pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
                 ));
                 return print_json(&as_json(&parked));
             }
-            match arguments.format.format() {
+            match arguments.monitor.format.format() {
                 Format::Json => print_json(&as_json(&parked)),
                 Format::Human => {
                     let (pages, path) = (size(parked.pages), path.display());

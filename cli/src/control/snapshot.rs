@@ -19,7 +19,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 
 /// Has the guest write a copy of itself; nothing is left of it if that fails.
 pub(crate) fn snapshot(arguments: &SnapshotArguments) -> Result<(), Failure> {
-    let (socket, path) = (&arguments.socket, &arguments.file);
+    let (socket, path) = (&arguments.monitor.socket, &arguments.file);
     let refuse = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::AlreadyExists => "exists; choose another file, or remove it".to_owned(),
@@ -30,7 +30,7 @@ pub(crate) fn snapshot(arguments: &SnapshotArguments) -> Result<(), Failure> {
     let options = &mut OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(refuse)?;
-    let format = arguments.format.format();
+    let format = arguments.monitor.format.format();
     let told =
         with_progress(&file, format, || ask(socket, &Request::Snapshot {}, Some(file.as_fd())));
     match told {

@@ -1,13 +1,13 @@
 //! `denali swap-out`: the memory of a guest that idles leaves.
 
 use super::{ask, refused, size};
-use crate::arguments::SwapOutArguments;
+use crate::arguments::MonitorArguments;
 use crate::output::{Failure, Format, print, print_json};
 use denali_control::{Request, Told};
 use serde_json::json;
 
 /// Has the guest's memory leave, and says how much of it is in its region then.
-pub(crate) fn swap_out(arguments: &SwapOutArguments) -> Result<(), Failure> {
+pub(crate) fn swap_out(arguments: &MonitorArguments) -> Result<(), Failure> {
     let path = &arguments.socket;
     match ask(path, &Request::SwapOut {}, None)? {
         Told::SwappedOut { pages } => match arguments.format.format() {

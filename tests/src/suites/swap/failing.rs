@@ -7,7 +7,7 @@ use crate::home::Home;
 use crate::lines::Lines;
 use crate::loops::{Loop, private_mounts};
 use crate::registry::{Case, Need};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
@@ -72,12 +72,17 @@ fn changed(backend: Backend, prefetch: bool) {
     assert!(!finished.stdout.contains("bad "), "the guest never sees it: {finished:#?}");
 }
 
+/// A disk of so many MiB, and the configuration of a probe that swaps to it.
+fn on_disk(mib: u64, arguments: &str) -> (Loop, Home, Value) {
+    let (disk, home) = (Loop::new(mib << 20), Home::new(1));
+    let mut configuration = home.probe(arguments);
+    configuration["swap"]["stripes"] = json!([disk.folder()]);
+    (disk, home, configuration)
+}
+
 fn broken(backend: Backend) {
     private_mounts(|| {
-        let disk = Loop::new(96 << 20);
-        let home = Home::new(1);
-        let mut configuration = home.probe("memory-hash 4");
-        configuration["swap"]["stripes"] = json!([disk.folder()]);
+        let (disk, home, configuration) = on_disk(96, "memory-hash 4");
         let (guest, address) = home.start_as(backend, &configuration);
         let mut lines = Lines::connect(address);
         lines.check();
@@ -93,10 +98,7 @@ fn broken(backend: Backend) {
 
 fn unwritable(backend: Backend) {
     private_mounts(|| {
-        let disk = Loop::new(96 << 20);
-        let home = Home::new(1);
-        let mut configuration = home.probe("memory-hash 4");
-        configuration["swap"]["stripes"] = json!([disk.folder()]);
+        let (disk, home, configuration) = on_disk(96, "memory-hash 4");
         let (guest, address) = home.start_as(backend, &configuration);
         let control = home.control();
         let mut lines = Lines::connect(address);
@@ -120,10 +122,7 @@ fn unwritable(backend: Backend) {
 
 fn full(backend: Backend) {
     private_mounts(|| {
-        let disk = Loop::new(24 << 20);
-        let home = Home::new(1);
-        let mut configuration = home.probe("memory-hash 1");
-        configuration["swap"]["stripes"] = json!([disk.folder()]);
+        let (disk, home, configuration) = on_disk(24, "memory-hash 1");
         let finished = home.run(backend, &configuration).finish();
         assert_eq!(finished.status, 124, "{finished:#?}");
         assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
@@ -137,7 +136,7 @@ fn full(backend: Backend) {
 
 fn refused() {
     let home = Home::new(1);
-    let fails = |change: &dyn Fn(&mut serde_json::Value), status: i32, message: &str| {
+    let fails = |change: &dyn Fn(&mut Value), status: i32, message: &str| {
         let mut configuration = home.probe("exit 0");
         change(&mut configuration);
         let finished = home.run(Backend::Process, &configuration).finish();
