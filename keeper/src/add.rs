@@ -12,6 +12,11 @@ use denali_launcher::{
 use denali_swap::{Commit, GuestId};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a keeper that starts waits for regions that are in use, all in all, and before it looks again.
+const REGION_PATIENCE: Duration = Duration::from_secs(1);
+const REGION_PAUSE: Duration = Duration::from_millis(5);
 
 impl Keeper<'_> {
     /// Adds a guest, which is started when the keeper runs. One that the state has by the same name goes on
@@ -106,8 +111,10 @@ impl Keeper<'_> {
         for message in problems {
             (self.tell)(&Event::Notice { name: "", message });
         }
+        // Monitors that were killed along with their keeper have their regions for a moment longer.
+        let patience = Instant::now() + REGION_PATIENCE;
         for record in records {
-            if let Err(error) = self.resume(&record) {
+            if let Err(error) = self.resume(&record, patience) {
                 let message = format!("cannot go on: {error}; it is left as it is");
                 (self.tell)(&Event::Notice { name: &record.name, message });
                 let path = self.registry.as_ref().map(|registry| registry.path_of(record.id));
@@ -117,7 +124,7 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    fn resume(&mut self, record: &Record) -> Result<(), LaunchError> {
+    fn resume(&mut self, record: &Record, patience: Instant) -> Result<(), LaunchError> {
         let path = self.registry.as_ref().map(|registry| registry.path_of(record.id));
         let source = path.unwrap_or_default().display().to_string();
         let document = Document::parse(record.configuration.as_bytes(), &source, PathBuf::new())?;
@@ -127,6 +134,9 @@ impl Keeper<'_> {
         }
         let image = self.images.find(&record.image, &configured.name)?;
         let key = host_key(&document, &configured)?;
+        while SwapSpace::is_in_use(&configured, record.id) && Instant::now() < patience {
+            std::thread::sleep(REGION_PAUSE);
+        }
         let space = SwapSpace::open(&document, &configured, record.id, key.as_ref())?;
         let kept = self.keep(&document, &configured, (image, Some(space)), record.commit)?;
         let number = self.guests.len() as u32;

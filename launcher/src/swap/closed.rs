@@ -77,6 +77,13 @@ impl ClosedSpace {
     }
 }
 
+/// Whether another process has a file of the region of guest `id` in these folders.
+pub(super) fn is_in_use(folders: &[PathBuf], id: GuestId) -> bool {
+    let path = |(index, folder): (usize, &PathBuf)| folder.join(name(id, index, folders.len()));
+    let mut paths = folders.iter().enumerate().map(path);
+    paths.any(|path| matches!(reopen(&path, false), Err(Errno::EAGAIN)))
+}
+
 /// Opens a file of a region and locks it.
 fn reopen(path: &Path, direct: bool) -> Result<OwnedFd, Errno> {
     let passing_cache = if direct { OFlag::O_DIRECT } else { OFlag::empty() };

@@ -62,6 +62,12 @@ impl SwapSpace {
         Ok(Self { region, id, options, key, wrapped })
     }
 
+    /// Whether another process has the region of guest `id`: its monitor, or for a moment one that has ended.
+    #[must_use]
+    pub fn is_in_use(guest: &Guest, id: GuestId) -> bool {
+        guest.swap.as_ref().is_some_and(|swap| closed::is_in_use(&swap.stripes, id))
+    }
+
     /// Opens the region of guest `id`, whose key is in it, under that of the host.
     ///
     /// # Errors

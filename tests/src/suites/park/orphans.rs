@@ -10,7 +10,7 @@ use crate::lines::{Checked, Lines};
 use crate::registry::Case;
 use serde_json::{Value, json};
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::each("a_killed_keepers_guests_go_on_those_that_run_alone", alone),
         Case::each("a_keeper_that_is_killed_at_any_moment_loses_no_parked_guest", any_moment),
+        Case::each("a_region_that_is_in_use_for_a_moment_is_waited_for", in_use),
         Case::each("a_guest_wakes_only_when_its_last_state_is_remembered", unwritten),
     ]
 }
@@ -134,6 +135,23 @@ fn any_moment(backend: Backend) {
         let range = known + 1..=before[before.len() - 1] + 1;
         assert!(range.contains(&next), "cycle {cycle}: {next}, not in {range:?}: {keeper}");
     }
+    keeper.stop();
+}
+
+/// As by a monitor that was killed together with its keeper.
+fn in_use(backend: Backend) {
+    const NAME: &str = "guest";
+    let home = Home::new(2);
+    let guest = kept(backend, home.parkable("memory-hash 1"), NAME);
+    let keeper = start(&home, &[guest], &[]);
+    keeper.wait_until_parked(NAME);
+    keeper.stop();
+    let region = File::open(&home.regions()[1]).expect("a region");
+    region.lock().expect("nobody has it");
+    let keeper = start(&home, &[], &[]);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(region);
+    assert_eq!(check(&keeper, NAME).count, 1);
     keeper.stop();
 }
 
