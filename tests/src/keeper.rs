@@ -116,7 +116,11 @@ impl Keeper {
     }
 
     /// Kills it, and nothing else: the processes it had.
+    #[track_caller]
     pub fn kill(mut self) -> Vec<Orphan> {
+        // From here on it starts none that would be missed.
+        self.signal(libc::SIGSTOP);
+        wait_until("the keeper is stopped", || process::is_stopped(self.pid()));
         let monitors = process::children(self.pid());
         drop(self.process.take());
         monitors.into_iter().map(Orphan).collect()
