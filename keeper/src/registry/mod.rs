@@ -179,34 +179,6 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
-    /// A pipe stands where a record is to be written, so that nothing is until the test reads it.
-    #[test]
-    fn of_many_records_of_a_guest_the_last_is_written_and_known_to_be() {
-        let (_root, path) = folder();
-        let registry = Registry::open(&path).unwrap();
-        let (first, other) = (record(1, PARKED), record(2, PARKED));
-        let pipe = path.join(format!(".new-{}", name_of(first.id)));
-        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-        registry.put(first.clone());
-        registry.put(other.clone());
-        let last = Record { life: Life::Running {}, ..first.clone() };
-        for _ in 0..100 {
-            registry.put(first.clone());
-            registry.put(last.clone());
-        }
-        let is_written = |record: &Record| registry.has_written(record.id);
-        assert!(
-            !is_written(&first) && !is_written(&other) && registry.has_written(GuestId([3; 16]))
-        );
-        fs::read(&pipe).unwrap();
-        while !is_written(&last) || !is_written(&other) {
-            std::thread::yield_now();
-        }
-        assert_eq!(registry.read().unwrap(), (vec![last, other], Vec::new()));
-        // A pipe cannot be synced.
-        assert!(registry.finish().is_some());
-    }
-
     #[test]
     fn a_registry_is_one_keepers_alone() {
         let (_root, path) = folder();

@@ -163,3 +163,44 @@ fn write(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Life;
+    use super::super::record::tests::record;
+    use super::*;
+    use std::thread::yield_now;
+
+    /// A pipe stands where the first record is to be written, at which the thread waits until the test reads it.
+    #[test]
+    fn of_many_records_of_a_guest_the_last_is_written_and_known_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let parked = Life::Parked { deadline_real_ns: None, pages: 7 };
+        let (first, other) = (record(1, parked), record(2, parked));
+        let last = Record { life: Life::Running {}, ..first.clone() };
+        let pipe = folder.path().join(format!(".new-{}", name_of(first.id)));
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let writer = Writer::start(File::open(folder.path()).unwrap().into()).unwrap();
+        writer.put(first.clone());
+        while writer.shared.lock().begun.is_empty() {
+            yield_now();
+        }
+        writer.put(other.clone());
+        for _ in 0..100 {
+            writer.put(first.clone());
+            writer.put(last.clone());
+        }
+        assert_eq!(writer.shared.lock().order.len(), 2, "one job for each guest");
+        assert!(!writer.is_done_with(first.id) && !writer.is_done_with(other.id));
+        assert!(writer.is_done_with(GuestId([3; 16])));
+        std::fs::read(&pipe).unwrap();
+        while !writer.is_done_with(first.id) || !writer.is_done_with(other.id) {
+            yield_now();
+        }
+        for record in [last, other] {
+            let text = std::fs::read(folder.path().join(name_of(record.id))).unwrap();
+            assert_eq!(Record::parse(&text, record.id), Ok(record));
+        }
+        assert!(writer.take_problem().is_some(), "a pipe cannot be synced");
+    }
+}
