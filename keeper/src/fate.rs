@@ -107,18 +107,22 @@ impl Keeper<'_> {
         self.rest(number);
     }
 
-    /// Watches for what wakes a guest that is parked.
+    /// A guest that is parked is watched for what wakes it.
     pub(crate) fn rest(&mut self, number: u32) {
+        let stops = self.stops > 0;
+        // Whoever hears that it is parked may want it at once. What comes then is not what the guest has left.
+        if !stops {
+            self.watch(number);
+        }
         let guest = &self.guests[number as usize];
         (self.tell)(&Event::Parked {
             name: guest.kept.name(),
             pages: guest.pages,
             sequence: guest.commit.map_or(0, |commit| commit.sequence),
         });
-        if self.stops > 0 {
-            return self.stop_parked(number);
+        if stops {
+            self.stop_parked(number);
         }
-        self.watch(number);
     }
 
     /// The monitor was killed while it parked the guest, which goes on from the new state if that is whole,

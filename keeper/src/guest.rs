@@ -28,6 +28,8 @@ pub(crate) struct Guest {
     pub(crate) tries: u8,
     /// Times in a row that the host lacked something for a monitor.
     pub(crate) pauses: u8,
+    /// Why it gets a monitor as soon as it can be.
+    pub(crate) postponed: Option<Reason>,
     /// Times that it was given a monitor.
     pub(crate) lives: u32,
     /// Sources that had something, or had hung up, when the guest was parked.
@@ -79,6 +81,7 @@ impl Guest {
             pages: 0,
             tries: 0,
             pauses: 0,
+            postponed: None,
             lives: 0,
             unread: Vec::new(),
         }

@@ -159,8 +159,10 @@ impl<'a> Keeper<'a> {
         let (now, mut due) = (clock::boot_ns(), Vec::new());
         self.wheel.advance(now, &mut due);
         for number in due {
-            let is_timer = self.guests[number as usize].is_due(now);
-            self.wake(number, if is_timer { Reason::Timer } else { Reason::Again });
+            let guest = &mut self.guests[number as usize];
+            let by_time = if guest.is_due(now) { Reason::Timer } else { Reason::Again };
+            let reason = guest.postponed.take().unwrap_or(by_time);
+            self.wake(number, reason);
         }
     }
 

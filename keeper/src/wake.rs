@@ -32,15 +32,20 @@ impl Keeper<'_> {
         }
         let since_ns = clock::boot_ns();
         if !self.guests[number as usize].is_remembered(self.registry.as_ref()) {
+            self.guests[number as usize].postponed = Some(reason);
             return self.wheel.set(number, since_ns.saturating_add(UNWRITTEN_PAUSE_NS));
         }
         self.wheel.clear(number);
         match self.give_monitor(number) {
             Ok(monitor) => {
-                self.guests[number as usize].pauses = 0;
+                let guest = &mut self.guests[number as usize];
+                (guest.pauses, guest.postponed) = (0, None);
                 self.lives(number, monitor, reason, since_ns);
             }
-            Err(error) if error.passes => self.wake_later(number, &error, since_ns),
+            Err(error) if error.passes => {
+                self.guests[number as usize].postponed = Some(reason);
+                self.wake_later(number, &error, since_ns);
+            }
             Err(error) => self.give_up(number, &error.to_string()),
         }
         self.pause_ms = REFILL_PAUSE_MS;
