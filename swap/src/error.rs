@@ -25,6 +25,11 @@ pub enum StoreError {
         "the region has format {0}, which is newer than this program; use the one that made it"
     )]
     Version(u32),
+    /// It has what no version of this program has made yet.
+    #[error(
+        "the region has flags that this program does not know ({0:#x}); use the one that made it"
+    )]
+    Flags(u32),
     /// It is another guest's.
     #[error("the region belongs to guest {0}")]
     OtherGuest(GuestId),

@@ -116,7 +116,7 @@ pub(crate) fn used_epochs(entries: &Sparse<Entry>) -> [u32; 256] {
 
 impl Manifest {
     /// Reads a manifest of a region made for `options`. Nothing is allocated that its own bytes do not
-    /// justify.
+    /// justify, but for a byte for each slot of the region, and indices of pages that take 256 KiB at most.
     ///
     /// # Errors
     /// When it is not exactly one manifest: pages in ascending order, each page and each slot once, in

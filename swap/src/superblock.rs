@@ -83,6 +83,9 @@ impl Superblock {
             return Err(StoreError::Version(version));
         }
         let flags = reader.number();
+        if flags & !(ENCRYPTED | HAS_KEY) != 0 {
+            return Err(StoreError::Flags(flags));
+        }
         let superblock = Self {
             guest: GuestId(reader.take()),
             options: Options {
@@ -201,6 +204,9 @@ pub(crate) mod tests {
     #[test]
     fn other_formats_are_named() {
         let mut block = sample(None).encode(&root());
+        // A flag that is not heard would be lost when the superblock is written anew.
+        block[13] = 1;
+        assert!(matches!(Superblock::parse(&block), Err(StoreError::Flags(0x101))));
         block[8] = 2;
         assert!(matches!(Superblock::parse(&block), Err(StoreError::Version(2))));
         block[0] = 0;
@@ -216,7 +222,7 @@ pub(crate) mod tests {
             let mut block = [0; PAGE];
             block[..300].copy_from_slice(&start);
             if begins_right {
-                block[..12].copy_from_slice(b"DNLISWAP\x01\0\0\0");
+                block[..16].copy_from_slice(b"DNLISWAP\x01\0\0\0\x03\0\0\0");
             }
             let parsed = Superblock::parse(&block);
             prop_assert_eq!(parsed.is_ok(), begins_right);

@@ -25,7 +25,7 @@ pub enum SnapshotError {
     #[error(
         "the snapshot has format {0}, which is newer than this program; use the one that made it"
     )]
-    Version(u32),
+    Version(u64),
     /// The header cannot be true.
     #[error("the snapshot is damaged: its {0} cannot be where its header says; make another")]
     Malformed(&'static str),

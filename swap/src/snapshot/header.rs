@@ -5,7 +5,7 @@ use crate::region::PAGE;
 use denali_abi::layout::{MEMORY_MAX, RAM_START};
 
 const MAGIC: [u8; 8] = *b"DNLISNAP";
-const VERSION: u32 = 1;
+const VERSION: u64 = 1;
 
 /// Bytes of the header that its digest covers.
 pub(super) const COVERED: usize = 16 + SECTIONS * 16 + DIGEST;
@@ -72,7 +72,7 @@ impl Header {
     pub(super) fn encode(&self) -> [u8; COVERED] {
         let mut bytes = [0; COVERED];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..16].copy_from_slice(&VERSION.to_le_bytes());
         for ((_, section, _), bytes) in self.sections().iter().zip(bytes[16..].chunks_mut(16)) {
             bytes[..8].copy_from_slice(&section.offset.to_le_bytes());
             bytes[8..].copy_from_slice(&section.length.to_le_bytes());
@@ -87,7 +87,7 @@ impl Header {
         if bytes[..8] != MAGIC {
             return Err(SnapshotError::NotASnapshot);
         }
-        let version = u64_at(bytes, 8) as u32;
+        let version = u64_at(bytes, 8);
         if version != VERSION {
             return Err(SnapshotError::Version(version));
         }

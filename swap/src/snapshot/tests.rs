@@ -184,6 +184,11 @@ fn damage_is_found() {
     let mut newer = bytes.clone();
     newer[8] = 2;
     assert!(matches!(Snapshot::read(&with(&newer)), Err(SnapshotError::Version(2))));
+    // All eight bytes behind the magic are the version.
+    let mut much_newer = bytes.clone();
+    much_newer[12] = 1;
+    let outcome = Snapshot::read(&with(&much_newer));
+    assert!(matches!(outcome, Err(SnapshotError::Version(0x1_0000_0001))));
     for length in [0, COVERED, PAGE, bytes.len() / 2, bytes.len() - 1] {
         assert!(Snapshot::read(&with(&bytes[..length])).is_err(), "{length}");
     }
