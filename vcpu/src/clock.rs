@@ -13,6 +13,8 @@ const SHIFT: u32 = 32;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 /// A clock that is ahead runs slower by at most this many ns each second.
 const SLEW_MAX_NS: u64 = 500_000;
+/// No guest's clock shows that much: 146 years.
+const MONOTONIC_END_NS: u64 = 1 << 62;
 /// Tries to read host time and counter without anything coming between.
 const SAMPLE_TRIES: usize = 4;
 
@@ -58,13 +60,21 @@ pub struct SavedClock {
 }
 
 impl SavedClock {
+    /// Whether a guest's clock can have shown it, and can go on for another century.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.monotonic_ns < MONOTONIC_END_NS
+    }
+
     /// By how much the guest's time is ahead of the host's boot time, on a boot with this name, `now`: its
     /// monotonic time goes on as real time has, and never back.
     fn ahead_ns(&self, boot_id: &str, now: &Sample) -> u64 {
-        if !boot_id.is_empty() && self.boot_id == boot_id {
-            return self.ahead_ns;
-        }
-        let passed = now.real_ns.saturating_sub(self.real_ns);
+        let same_boot = !boot_id.is_empty() && self.boot_id == boot_id;
+        // What the state says of this boot may be false, or a moment off.
+        let since_saved = now.boot_ns.wrapping_add(self.ahead_ns).checked_sub(self.monotonic_ns);
+        let passed = since_saved
+            .filter(|&passed| same_boot && passed <= now.boot_ns)
+            .unwrap_or_else(|| now.real_ns.saturating_sub(self.real_ns));
         self.monotonic_ns.saturating_add(passed).wrapping_sub(now.boot_ns)
     }
 }
@@ -324,9 +334,22 @@ mod tests {
 
     #[test]
     fn a_saved_clock_goes_on_with_its_host() {
-        let clock = clock().resumed(&saved(), "a");
-        assert_eq!(clock.reading.monotonic_ns(0), 3 * NS_PER_SECOND);
+        let now = at(0, 4 * NS_PER_SECOND);
+        let clock = GuestClock { last: now, ..clock() }.resumed(&saved(), "a");
+        assert_eq!(clock.reading.monotonic_ns(0), 7 * NS_PER_SECOND);
         assert_eq!((clock.seq, clock.ahead_ns), (8, 3 * NS_PER_SECOND));
+    }
+
+    /// A state that names this boot of the host may lie about what it has to do with the guest's time.
+    #[test]
+    fn a_saved_clock_that_lies_neither_goes_back_nor_ahead_for_ever() {
+        let now = Sample { real_ns: 107 * NS_PER_SECOND, ..at(0, 4 * NS_PER_SECOND) };
+        for ahead_ns in [0, NS_PER_SECOND - 1, 6 * NS_PER_SECOND, u64::MAX] {
+            let ahead = SavedClock { ahead_ns, ..saved() }.ahead_ns("a", &now);
+            assert_eq!(now.boot_ns.wrapping_add(ahead), 12 * NS_PER_SECOND, "{ahead_ns}");
+        }
+        assert!(saved().is_possible());
+        assert!(!SavedClock { monotonic_ns: u64::MAX, ..saved() }.is_possible());
     }
 
     #[test]

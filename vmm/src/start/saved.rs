@@ -45,7 +45,11 @@ impl SavedGuest {
         Self { version: VERSION, memory_size, image, generation, vcpu, devices }
     }
 
-    fn parse(bytes: &[u8], spec: &MachineSpec) -> Result<Self, StartError> {
+    /// Reads the guest that has so much memory and this image.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        (memory_size, image): (u64, &str),
+    ) -> Result<Self, StartError> {
         let wrong = |why: String| StartError::Saved(why);
         let version: Version = serde_json::from_slice(bytes)
             .map_err(|error| wrong(format!("cannot be understood: {error}")))?;
@@ -58,14 +62,19 @@ impl SavedGuest {
         }
         let saved: Self = serde_json::from_slice(bytes)
             .map_err(|error| wrong(format!("cannot be understood: {error}")))?;
-        if saved.memory_size != spec.memory_size {
+        if saved.memory_size != memory_size {
             return Err(wrong(format!(
-                "has {} bytes of memory, and the configuration {}; set \"memory\" as it was",
-                saved.memory_size, spec.memory_size
+                "has {} bytes of memory, and the configuration {memory_size}; set \"memory\" as it was",
+                saved.memory_size
             )));
         }
-        if saved.image != spec.image.hash {
+        if saved.image != image {
             return Err(wrong("is of another image; name the one it was started from".into()));
+        }
+        if saved.generation == u64::MAX || !saved.vcpu.clock.is_possible() {
+            return Err(wrong(
+                "has a time or a generation that no guest reaches; it is damaged".into(),
+            ));
         }
         Ok(saved)
     }
@@ -105,7 +114,7 @@ impl Seeking {
         let file = File::from(inherited(*file));
         let snapshot =
             Snapshot::read(&file).map_err(|error| StartError::Snapshot(error.to_string()))?;
-        let copied = Some(SavedGuest::parse(&snapshot.state, spec)?);
+        let copied = Some(SavedGuest::parse(&snapshot.state, guest(spec))?);
         Ok(Self { region, copied, base: Some((file.into(), snapshot.memory.offset)) })
     }
 
@@ -125,8 +134,43 @@ impl Seeking {
         if let Some(ResumeSpec::Parked { .. }) = &spec.resume {
             let state = found.as_mut().and_then(Found::take_state);
             let state = state.ok_or(StartError::Spec("place to continue from"))?;
-            saved = Some(SavedGuest::parse(&state, spec)?);
+            saved = Some(SavedGuest::parse(&state, guest(spec))?);
         }
         Ok(Beginning { found, saved })
+    }
+}
+
+/// What a saved guest must agree with: bytes of memory, and SHA-256 of the image.
+fn guest(spec: &MachineSpec) -> (u64, &str) {
+    (spec.memory_size, &spec.image.hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use denali_devices::Bus;
+    use denali_hypervisor::VcpuState;
+    use denali_vcpu::SavedClock;
+    use vm_memory::GuestMemoryMmap;
+
+    const GUEST: (u64, &str) = (4 << 20, "1f");
+
+    /// What a guest reads as that was saved with this time and generation.
+    fn read(monotonic_ns: u64, generation: u64) -> Result<SavedGuest, StartError> {
+        let (ahead_ns, real_ns, boot_id, seq) = (0, 0, String::new(), 2);
+        let clock = SavedClock { monotonic_ns, ahead_ns, real_ns, boot_id, seq };
+        let vcpu = SavedLoop { vcpu: VcpuState::default(), idle: true, run_deadline_met: 0, clock };
+        let devices = Bus::<GuestMemoryMmap>::new().save(&GuestMemoryMmap::default()).unwrap();
+        let saved = SavedGuest::new((GUEST.0, GUEST.1.into()), generation, vcpu, devices);
+        SavedGuest::parse(&serde_json::to_vec(&saved).unwrap(), GUEST)
+    }
+
+    #[test]
+    fn times_and_generations_that_cannot_go_on_are_refused() {
+        assert_eq!(read(5, 1).unwrap().generation, 1);
+        for (monotonic_ns, generation) in [(u64::MAX, 1), (5, u64::MAX)] {
+            let error = read(monotonic_ns, generation).unwrap_err().to_string();
+            assert!(error.contains("that no guest reaches"), "{error}");
+        }
     }
 }
