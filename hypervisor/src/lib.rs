@@ -8,6 +8,8 @@
 mod conformance;
 mod error;
 mod exit;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod mapping;
 mod ram;
 mod registers;

@@ -117,12 +117,8 @@ impl Guest {
 
     /// Remembers what its monitor said when it parked it; false if that cannot be.
     pub(crate) fn is_parked_as(&mut self, parked: &Parked) -> bool {
-        let Some(root) = hex::decode(&parked.root) else { return false };
-        let newer = self.commit.is_none_or(|commit| commit.sequence < parked.sequence);
-        if parked.sequence == 0 || !newer {
-            return false;
-        }
-        self.commit = Some(Commit { sequence: parked.sequence, root });
+        let Some(commit) = commit_of(parked, self.commit) else { return false };
+        self.commit = Some(commit);
         self.deadline_ns = parked.deadline_ns;
         self.pages = parked.pages;
         true
@@ -169,4 +165,11 @@ impl Guest {
             life,
         })
     }
+}
+
+/// The state that a monitor says it has written; `None` if that cannot be after the one that is `known`.
+pub(crate) fn commit_of(parked: &Parked, known: Option<Commit>) -> Option<Commit> {
+    let root = hex::decode(&parked.root)?;
+    let newer = parked.sequence > known.map_or(0, |commit| commit.sequence);
+    newer.then_some(Commit { sequence: parked.sequence, root })
 }

@@ -19,6 +19,8 @@ mod clock;
 mod desk;
 mod event;
 mod fate;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guest;
 mod images;
 mod keeper;

@@ -13,6 +13,8 @@ mod ahead;
 mod cluster;
 mod commit;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod hex;
 mod key;
 mod locked;

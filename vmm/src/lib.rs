@@ -6,6 +6,8 @@ mod control;
 mod devices;
 mod end;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guest;
 mod machine;
 mod output;

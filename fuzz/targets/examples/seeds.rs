@@ -1,0 +1,18 @@
+//! Writes the seeds of all targets into their corpora, beside what is there: `cargo run -p denali-fuzz-targets
+//! --example seeds`.
+
+use denali_fuzz_targets::TARGETS;
+use std::fs::{create_dir_all, write};
+use std::io;
+use std::path::Path;
+
+fn main() -> io::Result<()> {
+    for target in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target.name);
+        create_dir_all(&folder)?;
+        for (number, seed) in (target.seeds)().iter().enumerate() {
+            write(folder.join(format!("seed-{number}")), seed)?;
+        }
+    }
+    Ok(())
+}
