@@ -147,7 +147,8 @@ fn transfer(
 fn position(geometry: &Geometry, sector: u64, length: u64) -> Option<u64> {
     let end = sector.checked_add(length / BLOCK_SECTOR)?;
     let inside = end <= geometry.sectors && length.is_multiple_of(BLOCK_SECTOR);
-    inside.then_some(sector * BLOCK_SECTOR)
+    // Outside, the product may have no room.
+    inside.then(|| sector * BLOCK_SECTOR)
 }
 
 fn get_id<M: GuestMemory>(

@@ -11,6 +11,8 @@ fn bad_requests_are_refused_and_harm_no_others() {
         (read, SECTORS - 1, 1024, IOERR),
         (read, u64::MAX, 512, IOERR),
         (read, u64::MAX / 512, 512, IOERR),
+        (read, u64::MAX / 512 + 1, 512, IOERR),
+        (write, u64::MAX - 1, 512, IOERR),
         (write, SECTORS, 512, IOERR),
         (read, 0, 513, IOERR),
         (read, 0, 511, IOERR),
@@ -25,7 +27,7 @@ fn bad_requests_are_refused_and_harm_no_others() {
         assert_eq!(used, u32::from(kind != read), "no data is promised");
         assert!(!drive.broken());
     }
-    assert_eq!(drive.counter("refused"), 12);
+    assert_eq!(drive.counter("refused"), 14);
     assert_eq!(drive.store.0.borrow().log, []);
     assert_eq!(drive.request(read, 0, (DATA, 512)), (OK, 513));
 }
