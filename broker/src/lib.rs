@@ -10,6 +10,8 @@
 //! Without the feature `program` this crate has only what launcher and monitor need.
 
 pub mod client;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod message;
 pub mod resolver;
 pub mod rules;

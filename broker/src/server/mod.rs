@@ -2,7 +2,7 @@
 //! without any of them holding up another.
 
 mod channel;
-mod dns;
+pub(crate) mod dns;
 mod lookup;
 mod names;
 pub mod sandbox;

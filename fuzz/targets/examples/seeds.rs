@@ -1,5 +1,5 @@
-//! Writes the seeds of all targets into their corpora, beside what is there: `cargo run -p denali-fuzz-targets
-//! --example seeds`.
+//! Writes the seeds of all targets that are not there into their corpora: `cargo run -p denali-fuzz-targets --example
+//! seeds`. To make those of a target anew, remove them before.
 
 use denali_fuzz_targets::TARGETS;
 use std::fs::{create_dir_all, write};
@@ -11,7 +11,10 @@ fn main() -> io::Result<()> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target.name);
         create_dir_all(&folder)?;
         for (number, seed) in (target.seeds)().iter().enumerate() {
-            write(folder.join(format!("seed-{number}")), seed)?;
+            let path = folder.join(format!("seed-{number}"));
+            if !path.exists() {
+                write(path, seed)?;
+            }
         }
     }
     Ok(())

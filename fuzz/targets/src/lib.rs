@@ -3,6 +3,7 @@
 //! libFuzzer runs them (`fuzz/`), for as long as one likes; `cargo test` runs them over the committed corpora and
 //! a bounded number of mutations, which are always the same. `docs/fuzzing.md` says what has been run.
 
+mod back_end;
 mod disk;
 mod edit;
 mod frames;
@@ -12,15 +13,18 @@ mod machine;
 mod memory;
 mod messages;
 pub mod mutate;
+mod names;
 mod queues;
 mod region;
 mod saved;
 mod snapshot;
 mod texts;
 
+pub use back_end::back_end;
 pub use frames::frames;
 pub use image::image;
 pub use messages::{control, record};
+pub use names::broker;
 pub use queues::queues;
 pub use region::{manifest, region};
 pub use saved::saved;
@@ -50,4 +54,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", feed: config, seeds: texts::config_seeds },
     Target { name: "image", feed: image, seeds: image::image_seeds },
     Target { name: "frames", feed: frames, seeds: frames::frames_seeds },
+    Target { name: "broker", feed: broker, seeds: names::broker_seeds },
+    Target { name: "back_end", feed: back_end, seeds: back_end::back_end_seeds },
 ];

@@ -52,7 +52,9 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], numbers: &mut Numbers) {
         }
         6 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (some % 8)),
         _ => {
-            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = byte.wrapping_add(some as u8))
+            for byte in bytes.iter_mut().skip(at).take(1) {
+                *byte = byte.wrapping_add(some as u8);
+            }
         }
     }
 }
