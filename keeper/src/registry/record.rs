@@ -150,6 +150,10 @@ pub(super) mod tests {
         }
         let never = Record { commit: None, ..record(2, Life::Running {}) };
         assert_eq!(Record::parse(&never.to_json().unwrap(), never.id), Ok(never));
+        // A number that a quick reader takes for its neighbour.
+        let configuration = r#"{"weight":1.6666666666666665e+61}"#.into();
+        let exact = Record { configuration, ..record(3, PARKED) };
+        assert_eq!(Record::parse(&exact.to_json().unwrap(), exact.id), Ok(exact));
     }
 
     #[test]
