@@ -1,6 +1,6 @@
 //! A JSON value to Rust data, with errors that name the field by its full path.
 
-use crate::error::{FieldError, quoted, suggestion};
+use crate::error::{FieldError, printable, quoted, suggestion};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
@@ -82,16 +82,6 @@ impl de::Error for DecodeError {
 
     fn missing_field(field: &'static str) -> Self {
         Self::custom("is missing; it is required").at_key(field)
-    }
-}
-
-/// A key as it can stand in a path: as it is, or quoted where that could mislead.
-fn printable(key: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !key.is_empty() && key.len() <= 40 && key.chars().all(plain) {
-        key.to_owned()
-    } else {
-        quoted(key)
     }
 }
 

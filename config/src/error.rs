@@ -66,6 +66,16 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("{cut:?}")
 }
 
+/// A key as it can stand in a path: as it is, or quoted where that could mislead.
+pub(crate) fn printable(key: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.len() <= 40 && key.chars().all(plain) {
+        key.to_owned()
+    } else {
+        quoted(key)
+    }
+}
+
 /// ` (did you mean "…"?)` if one of the `known` words is close to `word`, else nothing.
 pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
     let close = known

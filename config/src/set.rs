@@ -1,6 +1,6 @@
 //! `--set dotted.key=value`: a change to one field of a configuration before it is read.
 
-use crate::error::quoted;
+use crate::error::{printable, quoted};
 use serde_json::{Map, Value};
 
 /// Most steps of a dotted key.
@@ -29,8 +29,8 @@ pub(crate) fn apply(root: &mut Value, assignment: &str) -> Result<String, String
         place = enter(place, step, &path)?;
         match step.parse::<usize>() {
             Ok(index) => path.push_str(&format!("[{index}]")),
-            Err(_) if path.is_empty() => path.push_str(step),
-            Err(_) => path.push_str(&format!(".{step}")),
+            Err(_) if path.is_empty() => path.push_str(&printable(step)),
+            Err(_) => path.push_str(&format!(".{}", printable(step))),
         }
     }
     *place = value;
@@ -110,6 +110,10 @@ mod tests {
             ("net.mtu=1", "net is a list; name an item by its number, not \"mtu\""),
             ("net.2.mtu=1", "net has 1 items; the next one that can be set is net.1"),
             ("net.99999999999.mtu=1", "net has 1 items"),
+            (
+                "a\nb.0.c.1=1",
+                "\"a\\nb\"[0].c has 0 items; the next one that can be set is \"a\\nb\"[0].c.0",
+            ),
         ] {
             let error = set(base.clone(), assignment).unwrap_err();
             assert!(error.contains(message), "{assignment}: {error}");
