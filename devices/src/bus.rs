@@ -105,6 +105,11 @@ impl<M: GuestMemory> Bus<M> {
         self.devices.iter().filter_map(Transport::deadline).min()
     }
 
+    /// Has all devices give back memory that they keep for what may come soon, as nothing will for a while.
+    pub fn tidy(&mut self) {
+        self.devices.iter_mut().for_each(Transport::tidy);
+    }
+
     /// Saves all devices, so that others made like them go on elsewhere, with the same guest memory, by
     /// [`Bus::restore`]. What is under way is completed first, for which it waits two seconds for each disk
     /// at most; nothing new is begun. Interrupts may be raised. The devices can go on afterwards.

@@ -203,12 +203,13 @@ impl Gateway {
         (waits || blocked) && self.queue.has_room()
     }
 
-    /// When it must be polled next at the latest, in nanoseconds of monotonic time.
+    /// When it must be polled next at the latest, in nanoseconds of monotonic time. Not for the sake of memory that
+    /// is unused: whoever does not poll for a while calls [`Gateway::tidy`].
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         let datagrams = self.outbound.as_ref().and_then(|outbound| outbound.datagrams.deadline());
         let datagrams = datagrams.into_iter().chain(self.published.peers.deadline());
-        let own = self.rest_until.into_iter().chain(self.trim_at).chain(datagrams).min();
+        let own = self.rest_until.into_iter().chain(datagrams).min();
         self.table.deadline().into_iter().chain(own).min()
     }
 
@@ -369,18 +370,24 @@ impl Gateway {
             _ if !idle || !self.untidy => self.trim_at = None,
             None => self.trim_at = Some(self.now_ns + TRIM_AFTER_NS),
             Some(at) if at > self.now_ns => {}
-            Some(_) => {
-                self.table.trim();
-                if let Some(outbound) = &mut self.outbound {
-                    outbound.datagrams.trim();
-                }
-                self.published.trim();
-                self.queue.trim();
-                self.blocked = Vec::new();
-                self.trim_at = None;
-                self.untidy = false;
-            }
+            Some(_) => self.tidy(),
         }
+    }
+
+    /// Gives unused memory back, if it carries nothing.
+    pub fn tidy(&mut self) {
+        if !self.untidy || self.busy().is_some() {
+            return;
+        }
+        self.table.trim();
+        if let Some(outbound) = &mut self.outbound {
+            outbound.datagrams.trim();
+        }
+        self.published.trim();
+        self.queue.trim();
+        self.blocked = Vec::new();
+        self.trim_at = None;
+        self.untidy = false;
     }
 
     fn retry_blocked(&mut self) {

@@ -394,10 +394,13 @@ fn when_all_is_quiet_nothing_has_to_be_done() {
     drop(stream);
     rig.until("the end", |rig| rig.gateway.counters().open == 0);
     rig.turn();
-    assert!(rig.gateway.deadline().is_some(), "memory is given back after a while");
-    rig.skip(2);
-    rig.turns(2);
-    assert_eq!(rig.gateway.deadline(), None);
+    assert_eq!(rig.gateway.deadline(), None, "memory is given back by whoever rests");
+    rig.gateway.tidy();
+    rig.guest.listen(1);
+    let _stream = client(rig.address);
+    rig.until("another connection", |rig| rig.gateway.counters().open == 1);
+    rig.gateway.tidy();
+    assert_eq!(rig.gateway.counters().open, 1, "what is in use stays");
 }
 
 #[test]

@@ -79,6 +79,9 @@ pub trait NetBackend {
     /// When it must be called next at the latest, in nanoseconds of monotonic time.
     fn deadline(&self) -> Option<u64>;
 
+    /// Gives back memory that it keeps for what may come soon: nothing will for a while.
+    fn tidy(&mut self) {}
+
     /// Why it cannot be taken away from its card and another be put in its place, as what follows "the
     /// device": for instance, it carries connections. What only waits at the host, and will wait there
     /// for the other, is no reason.

@@ -215,6 +215,10 @@ impl<M: GuestMemory, B: NetBackend> VirtioDevice<M> for NetDevice<B> {
         limits.into_iter().chain([self.backend.deadline()]).flatten().min()
     }
 
+    fn tidy(&mut self) {
+        self.backend.tidy();
+    }
+
     fn busy(&mut self) -> Option<&'static str> {
         self.backend.busy()
     }

@@ -66,6 +66,9 @@ pub trait VirtioDevice<M: GuestMemory> {
     /// When it must be serviced next at the latest, in nanoseconds of monotonic time.
     fn deadline(&self) -> Option<u64>;
 
+    /// Gives back memory that it keeps for what may come soon: nothing will for a while.
+    fn tidy(&mut self) {}
+
     /// Why the device cannot be saved now, as what follows "the device"; `None` if nothing is in the way, but
     /// what [`VirtioDevice::settle`] brings to an end.
     fn busy(&mut self) -> Option<&'static str>;

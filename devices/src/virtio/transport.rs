@@ -309,6 +309,11 @@ impl<M: GuestMemory> Transport<M> {
         self.device.deadline()
     }
 
+    /// See [`VirtioDevice::tidy`].
+    pub fn tidy(&mut self) {
+        self.device.tidy();
+    }
+
     /// Counters by name: the transport's, then the device's.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -154,6 +154,10 @@ impl NetBackend for UserBackend {
         self.gateway.deadline()
     }
 
+    fn tidy(&mut self) {
+        self.gateway.tidy();
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.gateway.counters().list().to_vec()
     }

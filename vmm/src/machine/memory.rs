@@ -15,6 +15,7 @@ impl GuestMachine {
             return Err("there is no \"swap\" in its configuration".into());
         };
         if !residence.is_out() {
+            self.bus.tidy();
             self.devices_saved = Some(self.bus.save(&self.ram));
         }
         match residence.swap_out() {

@@ -157,6 +157,7 @@ impl Machine for GuestMachine {
 
     /// Gives the host back what the guest's work needed and its idle life does not.
     fn deepen(&mut self) -> io::Result<()> {
+        self.bus.tidy();
         // SAFETY: the C library releases pages that hold no allocation; no memory in use is touched.
         unsafe { libc::malloc_trim(0) };
         self.deep = true;
