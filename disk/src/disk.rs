@@ -57,6 +57,13 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Gives up the files' locks: nothing is under way, and nothing will be begun, so that others may go on with
+    /// them. Otherwise the host does so only some time after the disk is dropped, even after its process has
+    /// ended.
+    pub fn unlock(&self) {
+        self.engine.files().unlock();
+    }
+
     /// A disk made of open files, in their order. It can be written if all of them were opened so.
     ///
     /// # Errors

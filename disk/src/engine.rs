@@ -1,5 +1,6 @@
 //! How pieces get done: by io_uring, or by plain system calls.
 
+use crate::files::Files;
 use crate::piece::Action;
 use crate::plain::Plain;
 use crate::ring::Ring;
@@ -81,6 +82,13 @@ impl Engine {
     }
 
     /// System calls made so far.
+    pub(crate) fn files(&self) -> &Files {
+        match self {
+            Self::Ring(ring) => ring.files(),
+            Self::Plain(plain) => plain.files(),
+        }
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         match self {
             Self::Ring(ring) => ring.calls(),

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::ops::Index;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::SetupError;
 
-/// Files, each of which keeps its lock until all of them are dropped.
+/// Files, each of which keeps its lock until all of them are dropped, or [unlocked](Files::unlock).
 pub(crate) struct Files(Vec<File>);
 
 impl Files {
@@ -21,6 +21,14 @@ impl Files {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Gives the locks up.
+    pub(crate) fn unlock(&self) {
+        for file in self.iter() {
+            // SAFETY: the descriptor is open; the call touches no memory. It fails only if there is no lock.
+            unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+        }
     }
 
     /// Bytes of the smallest file.

@@ -48,6 +48,10 @@ impl Plain {
         self.results.pop_front()
     }
 
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         self.calls
     }

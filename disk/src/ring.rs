@@ -40,14 +40,14 @@ pub(crate) struct Ring {
     armed: bool,
     calls: u64,
     /// They are registered; kept for the locks that go with them.
-    _files: Files,
+    files: Files,
 }
 
 impl Ring {
     /// A ring for these files, enabled and restricted.
     pub(crate) fn new(files: Files, issuer: Issuer) -> Result<Self, (SetupError, Files)> {
         match prepare(&files, issuer) {
-            Ok((ring, waker)) => Ok(Self { ring, waker, armed: false, calls: 0, _files: files }),
+            Ok((ring, waker)) => Ok(Self { ring, waker, armed: false, calls: 0, files }),
             Err(error) => Err((SetupError::NoRing(error), files)),
         }
     }
@@ -131,6 +131,10 @@ impl Ring {
 
     pub(crate) fn descriptor(&self) -> RawFd {
         self.waker.descriptor()
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     pub(crate) fn calls(&self) -> u64 {

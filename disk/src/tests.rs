@@ -6,7 +6,7 @@ use denali_devices::virtio::HostSlice;
 use proptest::prelude::*;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -383,4 +383,19 @@ fn requests_in_flight_end_before_the_disk_does() {
     bench.disk.start();
     drop(bench.disk);
     assert_eq!(buffer, pattern(1 << 20, 5));
+}
+
+#[test]
+fn others_may_use_a_disk_once_it_is_unlocked() {
+    for method in METHODS {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let mine = file.reopen().unwrap();
+        crate::lock(mine.as_fd()).unwrap();
+        let disk = Disk::new(vec![mine.into()], &DiskOptions { method, ..DiskOptions::default() });
+        let (disk, other) = (disk.unwrap(), file.reopen().unwrap());
+        assert!(crate::lock(other.as_fd()).is_err());
+        disk.unlock();
+        crate::lock(other.as_fd()).unwrap();
+    }
 }

@@ -15,14 +15,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The first pause before a host that lacks something is asked again, in ns; each is twice the one before.
-const PAUSE_NS: u64 = 5_000_000;
+const PAUSE_NS: u64 = 1_000_000;
 
 /// How long a guest waits for the registry to have its last state, in ns, before it is looked again. Whoever finds a
 /// region two states ahead of the registry cannot tell whether they follow from what he knows.
 const UNWRITTEN_PAUSE_NS: u64 = 2_000_000;
 
 /// The longest pause is 2 to the power of this of the first.
-const PAUSES_MAX: u8 = 8;
+const PAUSES_MAX: u8 = 10;
 
 impl Keeper<'_> {
     /// Gives a guest that has no monitor one.

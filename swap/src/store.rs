@@ -251,6 +251,12 @@ impl<B: BlockBackend> Store<B> {
         (self.options.capacity as usize).saturating_sub(self.entries.len() + self.batch.len())
     }
 
+    /// What it is on.
+    #[must_use]
+    pub fn backend(&self) -> &B {
+        self.transfers.backend()
+    }
+
     /// What was committed last; number 0 if nothing was.
     #[must_use]
     pub fn last_commit(&self) -> Commit {

@@ -34,6 +34,10 @@ impl<B: BlockBackend> Transfers<B> {
         Self { backend, states: [State::Idle; WHOLE + 1] }
     }
 
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// Whether the back end has `size` bytes and takes blocks of a page.
     pub(crate) fn fits(&self, size: u64) -> bool {
         let geometry = self.backend.geometry();

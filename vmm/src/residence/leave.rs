@@ -38,7 +38,10 @@ impl Residence {
             let working_set = self.working_set.pages().to_vec();
             Ok(self.store()?.commit(state, &working_set)?)
         });
-        if parked.is_err() {
+        if parked.is_ok() {
+            // Whoever goes on from there need not wait until the host has taken this process apart.
+            self.store()?.backend().unlock();
+        } else {
             let store = self.store()?;
             resident.iter().for_each(|&page| store.forget(page));
             self.as_in_image.truncate(as_in_image);

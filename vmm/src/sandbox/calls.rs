@@ -141,6 +141,7 @@ const SWAP: &[Allowed] = &[
     (libc::SYS_preadv, "pages come, without io_uring"),
     (libc::SYS_pwritev, "pages leave, without io_uring"),
     (libc::SYS_fdatasync, "a parked guest is on the disk"),
+    (libc::SYS_flock, "others go on from a parked guest's region"),
     (libc::SYS_fallocate, "memory in a file goes back to the host"),
     (libc::SYS_lseek, "where memory in a file has pages"),
     (libc::SYS_mlock, "keys stay out of the host's swap"),
