@@ -12,7 +12,7 @@ use crate::prefetched::Prefetched;
 use crate::shared::Shared;
 use crate::signals;
 use crate::uffd::Uffd;
-use crate::worker::{Paging, WINDOW, Worker, WorkingSet};
+use crate::worker::{Onward, Paging, WINDOW, Worker, WorkingSet};
 use denali_swap::{PAGE, PageNumber};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -117,6 +117,7 @@ impl<S: Backing + Send + 'static> Pager<S> {
             present: PageSet::new(pages.count()),
             working_set: WorkingSet::new(pages.count()),
             streams: Streams::default(),
+            onward: Onward::default(),
             buffer: buffer.map_err(StartError::host("map a buffer"))?,
             counters: Counters::default(),
             shared: shared.clone(),

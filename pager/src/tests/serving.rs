@@ -75,6 +75,34 @@ fn neighbours_in_the_store_come_along() {
     assert_eq!((stopped.counters.faults, stopped.counters.read_ahead), (3, 7 + 8 + 8));
 }
 
+/// Whoever goes through much memory finds the next pages there: but for the first, by which is seen how far he is.
+#[test]
+fn the_next_pages_come_while_somebody_is_at_the_last() {
+    let Some(uffd) = uffd() else { return };
+    const COUNT: u32 = 2000;
+    let guest = Guest::new(COUNT);
+    let value = |index| 7 + u64::from(index);
+    // Some were never written.
+    let store = MapStore::of((0..COUNT).filter(|index| index % 50 != 3).map(|i| (i, value(i))));
+    let (setup, _failure) = setup(uffd, &guest, store);
+    let pager = Pager::start(setup).unwrap();
+    let is_right = |index| guest.is(index, if index % 50 == 3 { 0 } else { value(index) });
+    // Windows double: asking for 264 brings the first of 256 pages.
+    assert!((0..=264).all(is_right));
+    let ahead = 520 + 1..520 + 256;
+    let come = || ahead.clone().all(|index| guest.resident().binary_search(&index).is_ok());
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !come() {
+        assert!(std::time::Instant::now() < until, "they come though nobody asks");
+    }
+    assert!(guest.resident().binary_search(&520).is_err(), "by this one is seen who comes");
+    assert!((265..COUNT).all(is_right));
+    let stopped = pager.stop();
+    // 0, 1, 3, 6, …, 264, then one for each window.
+    assert!(stopped.faulted.len() <= 10 + 7, "{:?}", stopped.faulted);
+    assert!(stopped.store.pages.is_empty());
+}
+
 #[test]
 fn ascending_faults_are_few() {
     let Some(uffd) = uffd() else { return };

@@ -2,6 +2,7 @@
 
 mod complete;
 mod evict;
+mod onward;
 mod serve;
 
 use crate::ahead::Streams;
@@ -17,6 +18,7 @@ use crate::prefetched::Prefetched;
 use crate::shared::Shared;
 use denali_swap::{PAGE, PageNumber};
 pub(crate) use evict::Paging;
+pub(crate) use onward::Onward;
 use std::any::Any;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -43,6 +45,8 @@ pub(crate) struct Worker<S> {
     pub present: PageSet,
     pub working_set: WorkingSet,
     pub streams: Streams,
+    /// Only without a limit.
+    pub onward: Onward,
     /// What was read last: room for a cluster.
     pub buffer: Mapping,
     pub counters: Counters,
@@ -166,6 +170,7 @@ impl<S: Backing> Worker<S> {
     fn arrived(&mut self, page: PageNumber) {
         let index = self.memory.index(page);
         self.store.forget(page);
+        self.onward.arrived(page);
         self.present.insert(index);
         if let Some(paging) = &mut self.paging {
             paging.arrived(index, page);

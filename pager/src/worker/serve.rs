@@ -25,19 +25,20 @@ impl<S: Backing> Worker<S> {
             }
         }
         if wanted.is_empty() {
-            return Ok(());
+            return self.go_onward();
         }
         self.counters.faults += wanted.len() as u64;
         let ahead = self.ahead_of(&wanted);
         let coming = wanted.len() + ahead.len();
         self.make_room(coming)?;
         self.bring(&wanted, &ahead, faults.write)?;
-        self.tidy(coming)
+        self.tidy(coming)?;
+        self.go_onward()
     }
 
     /// Serves a page that needs no reading; false if it does.
     fn serve_at_hand(&mut self, page: PageNumber) -> Result<bool, Failure> {
-        if self.serve_resident(page)? {
+        if self.serve_resident(page)? || self.serve_kept(page)? {
             return Ok(true);
         }
         let Some(bytes) = self.prefetched.take(page) else { return Ok(false) };
@@ -61,6 +62,9 @@ impl<S: Backing> Worker<S> {
         let Some((page, window)) = windows.max_by_key(|(_, window)| *window) else {
             return Vec::new();
         };
+        if window == most && self.paging.is_none() {
+            self.onward.begin(page.0.saturating_add(1 + window as u32));
+        }
         let mut ahead = if window > 0 {
             (1..=window as u32).filter_map(|n| page.0.checked_add(n)).map(PageNumber).collect()
         } else {
@@ -131,7 +135,7 @@ impl<S: Backing> Worker<S> {
     }
 
     /// Fills consecutive pages from the buffer, which holds those of `order`.
-    fn fill_from_buffer(
+    pub(super) fn fill_from_buffer(
         &mut self,
         order: &[PageNumber],
         run: &[PageNumber],
@@ -154,7 +158,11 @@ impl<S: Backing> Worker<S> {
     }
 
     /// Brings pages in ascending order that are not in the store.
-    fn bring_others(&mut self, pages: &[PageNumber], write: bool) -> Result<(), Failure> {
+    pub(super) fn bring_others(
+        &mut self,
+        pages: &[PageNumber],
+        write: bool,
+    ) -> Result<(), Failure> {
         for run in runs(pages) {
             let run = &pages[run];
             if self.originals.next(run[0]).is_none_or(|next| next > run[run.len() - 1]) {
