@@ -45,7 +45,7 @@ fn boot_information() -> Fields {
 }
 
 fn device_entry() -> Fields {
-    fields!(0, DeviceEntry: kind, number, name, ipv4, gateway, name_server, prefix_len)
+    fields!(0, DeviceEntry: kind, number, name, ipv4, gateway, name_server, prefix_len, mac)
 }
 
 fn frame() -> Fields {

@@ -36,7 +36,7 @@ mod tests;
 
 pub use ahead::Fetched;
 pub use error::StoreError;
-pub use key::{Key, KeyError, WrappedKey};
+pub use key::{Key, KeyError, WrappedKey, get_ready};
 pub use locked::wipe;
 pub use memory::Mapping;
 pub use open::{Label, Opened, Opening, peek};

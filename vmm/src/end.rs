@@ -24,6 +24,7 @@ impl Prepared {
     /// is a guest.
     #[must_use]
     pub fn with_kvm(device: OwnedFd) -> Self {
+        denali_swap::get_ready();
         Self { machine: BareMachine::new(device).ok() }
     }
 }
