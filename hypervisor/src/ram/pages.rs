@@ -61,6 +61,9 @@ impl GuestRam {
     /// When there are no such pages, the host refuses, or others map the memory.
     pub fn release(&self, pages: Range<u32>) -> io::Result<()> {
         let (start, length) = self.place(&pages)?;
+        if length == 0 {
+            return Ok(());
+        }
         match (self.backing, &self.memfd) {
             (Backing::Private, _) => {
                 // SAFETY: the range lies in this mapping (checked). Those who refer to it, atomics and
