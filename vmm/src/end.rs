@@ -20,12 +20,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// A machine of KVM, whose device this is. Where it cannot be made now, it is made, and refused, when there
-    /// is a guest.
+    /// As much as can be; with KVM, whose device that is, a machine of it. Where it cannot be made now, it is made,
+    /// and refused, when there is a guest.
     #[must_use]
-    pub fn with_kvm(device: OwnedFd) -> Self {
+    pub fn new(kvm: Option<OwnedFd>) -> Self {
         denali_swap::get_ready();
-        Self { machine: BareMachine::new(device).ok() }
+        Self { machine: kvm.and_then(|device| BareMachine::new(device).ok()) }
     }
 }
 

@@ -61,11 +61,8 @@ fn machine() -> Result<Machine, String> {
 /// Makes what can be made before there is a guest; `socket` is where it will come from.
 fn prepare(socket: RawFd) -> Prepared {
     const KVM: RawFd = 3;
-    if socket == KVM {
-        return Prepared::default();
-    }
     // SAFETY: the launcher passed this descriptor to this process for this one use.
-    Prepared::with_kvm(unsafe { OwnedFd::from_raw_fd(KVM) })
+    Prepared::new((socket != KVM).then(|| unsafe { OwnedFd::from_raw_fd(KVM) }))
 }
 
 unsafe extern "C" {

@@ -137,7 +137,8 @@ impl Residence {
             as_in_image,
             working_set: WorkingSet::of(found.working_set, parked.unwrap_or(0)),
             prefetch: found.prefetch,
-            copies_image,
+            // Copies are not what a limit is for.
+            copies_image: copies_image && found.limit.is_none(),
             limit: found.limit,
             counters: Counters::default(),
             name,
