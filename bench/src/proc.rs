@@ -171,6 +171,8 @@ fn read(path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn page_cache_of_files_is_left_out_and_files_in_memory_are_not() {
@@ -214,8 +216,13 @@ mod tests {
         // A process that has just been forked may not have run yet.
         assert!(precise_processor_seconds(pid).unwrap() >= 0.0);
         assert!(!mappings(pid).unwrap().is_empty());
-        let all: f64 = mappings(pid).unwrap().iter().map(|mapping| mapping.pss_kib).sum();
-        let own = own_pss_kib(pid).unwrap();
+        // One that has just been started may have its stack alone, and nothing of its program yet.
+        let all = || mappings(pid).unwrap().iter().map(|mapping| mapping.pss_kib).sum::<f64>();
+        let until = Instant::now() + Duration::from_secs(10);
+        while all() <= own_pss_kib(pid).unwrap() && Instant::now() < until {
+            sleep(Duration::from_millis(1));
+        }
+        let (own, all) = (own_pss_kib(pid).unwrap(), all());
         assert!(own > 0.0 && own < all, "{own} of {all}");
         assert!(children(std::process::id().cast_signed()).unwrap().contains(&pid));
     }
