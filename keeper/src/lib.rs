@@ -12,6 +12,7 @@
 //! | `guest` | what is known of a guest |
 //! | `wheel`, `watcher`, `signals`, `clock` | what is waited for |
 //! | `registry` | what is remembered on disk |
+//! | `order` | what other threads ask it for |
 //! | `images` | the images of guests |
 
 mod add;
@@ -24,6 +25,7 @@ pub mod fuzzing;
 mod guest;
 mod images;
 mod keeper;
+mod order;
 mod registry;
 mod settings;
 mod signals;
@@ -35,4 +37,5 @@ mod wheel;
 
 pub use event::{Event, Reason};
 pub use keeper::Keeper;
+pub use order::{Desk, Order, Reply, Stream};
 pub use settings::Settings;

@@ -1,0 +1,126 @@
+//! What a supervisor and its switch say to each other, over a Unix socket of type SOCK_SEQPACKET, as one JSON
+//! object a message of at most 64 KiB. Both sides take the other's messages as untrusted.
+//!
+//! The switch listens at a socket that the supervisor made and passed to it, and has one supervisor at a time: a
+//! new connection takes the place of the old one. Ports stay when a supervisor leaves.
+
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// Number of a port: the supervisor's choice, and index into the table of [`Activity`].
+pub type PortNumber = u32;
+
+/// Most ports.
+pub const PORTS_MAX: PortNumber = 1 << 20;
+
+/// What the switch is asked for. It answers none of them but [`Ask::Ports`] and [`Ask::Hello`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "ask")]
+pub enum Ask {
+    /// The first message: is answered by [`Told::Hello`].
+    Hello {
+        /// Version of the protocol: [`VERSION`].
+        version: u32,
+    },
+    /// To have these ports, or change them. What is connected to one stays connected.
+    Set {
+        /// The ports.
+        ports: Vec<Port>,
+    },
+    /// To forget ports.
+    Remove {
+        /// Their numbers.
+        ports: Vec<PortNumber>,
+    },
+    /// To connect a guest: its socket (SOCK_SEQPACKET, one frame a message, as the crate `denali-wire` has it) comes
+    /// along. What waits for the guest is put into it at once. An older one is closed.
+    Connect {
+        /// The port.
+        port: PortNumber,
+    },
+    /// To have a port of the host lead into a guest: a listening TCP socket, or a bound UDP one, comes along.
+    Publish {
+        /// The port.
+        port: PortNumber,
+        /// Port in the guest.
+        guest_port: u16,
+        /// Whether the socket is UDP's.
+        #[serde(default)]
+        udp: bool,
+    },
+    /// To say again, of all ports that are wanted by a packet and not connected, that they are: for a supervisor
+    /// that has come anew; and all that are connected.
+    Ports {},
+}
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+
+/// A port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its number.
+    pub number: PortNumber,
+    /// The guest's address: what it sends with another source is dropped.
+    pub address: Ipv4Addr,
+    /// The guest's MAC address, likewise.
+    pub mac: [u8; 6],
+    /// The group that it is in; guests of one group may talk to each other if the switch's policy says so.
+    pub group: u32,
+    /// TCP and UDP ports that a packet for the parked guest must have to wake it; empty = any.
+    #[serde(default)]
+    pub wakes: Vec<u16>,
+    /// Bytes a second that it may send, and as many that it may get; 0 = no limit.
+    #[serde(default)]
+    pub rate: u64,
+}
+
+/// What the switch says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "told")]
+pub enum Told {
+    /// Who it is; a descriptor comes along: a memfd with a table of [`Activity`], to be mapped for reading.
+    Hello {
+        /// Version of the protocol.
+        version: u32,
+        /// How many ports it has.
+        ports: u32,
+    },
+    /// Something came for guests that are not connected, and waits for them. Said once until they are connected, or the
+    /// packets are too old.
+    Wanted {
+        /// Their ports.
+        ports: Vec<PortNumber>,
+    },
+    /// Ports that are connected: the answer to [`Ask::Ports`], in as many messages as it takes; the last is empty.
+    Connected {
+        /// The ports.
+        ports: Vec<PortNumber>,
+    },
+    /// Sockets of guests whose other end is gone: they are not connected from now on.
+    Gone {
+        /// Their ports.
+        ports: Vec<PortNumber>,
+    },
+    /// A request could not be done.
+    Problem {
+        /// Why, in one line.
+        message: String,
+    },
+}
+
+/// What a port has done, in the table that the switch shares: 32 bytes, each a number of 8 bytes of the host's order
+/// that is written whole.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// Packets from the guest.
+    pub sent: std::sync::atomic::AtomicU64,
+    /// Packets to the guest.
+    pub received: std::sync::atomic::AtomicU64,
+    /// Packets that were dropped: forbidden, too many, or too fast.
+    pub dropped: std::sync::atomic::AtomicU64,
+    /// When there was the last one, in ms of the host's boot time; 0 = never.
+    pub last_ms: std::sync::atomic::AtomicU64,
+}
