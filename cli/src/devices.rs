@@ -69,6 +69,7 @@ fn net_backend(backend: &NetBackend) -> String {
         NetBackend::Tap(name) => format!("tap {name}"),
         NetBackend::VhostUser(path) => format!("vhost-user {}", path.display()),
         NetBackend::Socket(path) => format!("socket {}", path.display()),
+        NetBackend::Switch(_) => "the supervisor's switch".into(),
     }
 }
 
@@ -134,6 +135,10 @@ pub(crate) fn net_json(nets: &[Net]) -> Vec<Value> {
             NetBackend::Tap(name) => value["tap"] = json!(name),
             NetBackend::VhostUser(path) => value["vhost-user"] = json!(path),
             NetBackend::Socket(path) => value["socket"] = json!(path),
+            NetBackend::Switch(switch) => {
+                let publish: Vec<Value> = switch.publish.iter().map(port_json).collect();
+                value["switch"] = json!({ "publish": publish, "wakes": switch.wakes });
+            }
         }
         value
     };
@@ -141,11 +146,7 @@ pub(crate) fn net_json(nets: &[Net]) -> Vec<Value> {
 }
 
 fn add_user(value: &mut Value, user: &UserBackend) {
-    let port = |port: &Publish| {
-        let (host, protocol) = (port.host.to_string(), port.protocol.to_string());
-        json!({"host": host, "guest_port": port.guest_port, "protocol": protocol})
-    };
-    let publish: Vec<Value> = user.publish.iter().map(port).collect();
+    let publish: Vec<Value> = user.publish.iter().map(port_json).collect();
     let rule = |rule: &EgressRule| {
         let ports: Vec<String> = rule.ports.iter().map(|range| port_range(*range)).collect();
         json!({"to": rule.to.to_string(), "ports": ports, "protocol": rule.protocol.to_string()})
@@ -154,6 +155,11 @@ fn add_user(value: &mut Value, user: &UserBackend) {
     value["max_connections"] = user.max_connections.into();
     value["egress"] = user.egress.iter().map(rule).collect();
     value["resolver"] = json!(user.resolver.map(|resolver| resolver.to_string()));
+}
+
+fn port_json(port: &Publish) -> Value {
+    let (host, protocol) = (port.host.to_string(), port.protocol.to_string());
+    json!({"host": host, "guest_port": port.guest_port, "protocol": protocol})
 }
 
 /// Block devices for programs.

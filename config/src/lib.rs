@@ -8,6 +8,7 @@
 mod decode;
 mod document;
 mod error;
+mod host;
 mod json;
 mod resolve;
 mod set;
@@ -16,9 +17,10 @@ mod written;
 
 pub use document::Document;
 pub use error::ConfigError;
+pub use host::{AmongGuests, HostConfig, NetworkConfig, Reserve, TenantConfig, check_name};
 pub use resolve::{
     Block, BlockBackend, Bucket, Console, ConsoleBackend, Cpu, EgressRule, Entropy, Guest, HostKey,
-    Image, Limit, Net, NetBackend, Park, Swap, UserBackend,
+    Image, Limit, Net, NetBackend, Park, Swap, SwitchBackend, UserBackend,
 };
 pub use values::{
     Address, Destination, MacAddress, MemorySize, Ports, Protocol, Publish, Resolver, Span, Subnet,
@@ -28,7 +30,8 @@ pub use written::{
     BandwidthConfig, BlockBackendConfig, BlockConfig, ConsoleBackendConfig, ConsoleConfig,
     ConsoleFilesConfig, CpuConfig, EgressConfig, EntropyConfig, FileBackendConfig, FileIo,
     GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, KeyConfig, LimitConfig,
-    NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, SwapConfig, UserBackendConfig,
+    NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, SwapConfig, SwitchBackendConfig,
+    UserBackendConfig,
 };
 
 /// The JSON Schema of a configuration file.

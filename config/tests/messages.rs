@@ -54,7 +54,7 @@ fn unknown_fields_at_every_level_have_their_full_path() {
         ),
         (
             r#"{"image": "web", "net": [{"backend": {"tup": {}}}]}"#.to_owned(),
-            "net[0].backend: \"tup\" is not \"user\" or \"tap\" or \"vhost-user\" or \"socket\" (did you mean",
+            "net[0].backend: \"tup\" is not \"user\" or \"tap\" or \"vhost-user\" or \"socket\" or \"switch\" (did you mean",
         ),
         (r#"{"image": "web", "a b\n": 1}"#.to_owned(), "\"a b\\n\": unknown field"),
     ] {
@@ -83,7 +83,7 @@ fn wrong_types_and_missing_fields_are_named() {
         ),
         (
             r#"{"image": "web", "net": [{"backend": {}}]}"#.to_owned(),
-            "net[0].backend: an object where one of user, tap, vhost-user, socket is wanted",
+            "net[0].backend: an object where one of user, tap, vhost-user, socket, switch is wanted",
         ),
     ] {
         assert_refused(&text, expected);

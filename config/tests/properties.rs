@@ -5,7 +5,7 @@ use denali_config::{
     ConsoleFilesConfig, CpuConfig, Document, EgressConfig, EntropyConfig, FileBackendConfig,
     FileIo, GuestConfig, HypervisorChoice, IdleConfig, InterruptsConfig, KeyConfig, LimitConfig,
     MacAddress, MemorySize, NetBackendConfig, NetConfig, NetLimitConfig, OperationsConfig, Ports,
-    Protocol, Publish, Span, Subnet, SwapConfig, UserBackendConfig, Window,
+    Protocol, Publish, Span, Subnet, SwapConfig, SwitchBackendConfig, UserBackendConfig, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -126,6 +126,9 @@ fn net_backend() -> impl Strategy<Value = NetBackendConfig> {
         ".{0,9}".prop_map(NetBackendConfig::Tap),
         ".{0,9}".prop_map(NetBackendConfig::VhostUser),
         ".{0,9}".prop_map(NetBackendConfig::Socket),
+        (vec(publish(), 0..4), vec(any::<u16>(), 0..4)).prop_map(|(publish, wakes)| {
+            NetBackendConfig::Switch(SwitchBackendConfig { publish, wakes })
+        }),
     ]
 }
 

@@ -11,7 +11,7 @@ use crate::spec::{
     ResumeSpec,
 };
 use crate::swap::{ClosedSpace, RegionError, SwapSpace};
-use denali_config::{Document, Guest};
+use denali_config::{Document, Guest, NetBackend};
 use denali_control::pair;
 use denali_swap::{Commit, GuestId, Key, hex};
 use nix::sys::stat::fstat;
@@ -54,6 +54,8 @@ enum Held {
     Stripe(usize),
     /// Of a pipe with the key, likewise.
     Key,
+    /// The monitor's end of the wire to the switch, which each monitor has a new one of.
+    Wire,
 }
 
 /// A guest, all of which is open for its next monitor.
@@ -64,6 +66,7 @@ pub struct Ready<'a> {
     machine: Vec<u8>,
     stripes: Vec<OwnedFd>,
     key: Option<OwnedFd>,
+    wire: Option<OwnedFd>,
 }
 
 /// Where something can come from that is for a guest without a monitor.
@@ -116,6 +119,13 @@ impl Kept {
         replace(spec.image.file, &mut |_| Held::Image);
         if let HypervisorSpec::Kvm { device, .. } = spec.hypervisor {
             replace(device, &mut |own| share(&mut shared.kvm, own));
+        }
+        for (net, configured) in spec.net.iter().zip(&guest.net) {
+            if let (NetBackendSpec::Socket { socket }, NetBackend::Switch(_)) =
+                (&net.backend, &configured.backend)
+            {
+                replace(*socket, &mut |_| Held::Wire);
+            }
         }
         if let Some(swap) = &spec.swap {
             for (index, &file) in swap.files.iter().enumerate() {
@@ -182,7 +192,7 @@ impl Kept {
         };
         let machine = serde_json::to_vec(&spec)
             .map_err(|error| LaunchError::Host(format!("cannot describe the machine: {error}")))?;
-        Ok(Ready { kept: self, spec, machine, stripes, key })
+        Ok(Ready { kept: self, spec, machine, stripes, key, wire: None })
     }
 
     /// Where what wakes it comes from.
@@ -255,6 +265,17 @@ impl Kept {
 }
 
 impl Ready<'_> {
+    /// Whether it has a port of the switch, to which a wire must lead.
+    #[must_use]
+    pub fn needs_wire(&self) -> bool {
+        self.kept.descriptors.iter().any(|held| matches!(held, Held::Wire))
+    }
+
+    /// Gives it the monitor's end of a wire to the switch: a non-blocking SOCK_SEQPACKET socket.
+    pub fn connect(&mut self, wire: OwnedFd) {
+        self.wire = Some(wire);
+    }
+
     /// Whether a waiting monitor can take it: it takes one message.
     #[must_use]
     pub fn is_handy(&self) -> bool {
@@ -309,6 +330,7 @@ impl Ready<'_> {
             Held::Image => Some(kept.image.descriptor()),
             Held::Stripe(index) => self.stripes.get(*index).map(AsFd::as_fd),
             Held::Key => self.key.as_ref().map(AsFd::as_fd),
+            Held::Wire => self.wire.as_ref().map(AsFd::as_fd),
         })
     }
 }

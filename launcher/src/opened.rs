@@ -18,6 +18,8 @@ pub(crate) struct Opened {
     pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) published: Vec<Published>,
     pub(crate) notices: Vec<String>,
+    /// Whether there is a switch that guests can be connected to.
+    pub(crate) has_switch: bool,
 }
 
 impl Opened {

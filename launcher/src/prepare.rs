@@ -44,6 +44,8 @@ pub struct Settings<'a> {
     pub channel: Option<BorrowedFd<'a>>,
     /// What the guest continues from; else it starts at its image's entry.
     pub resume: Option<Resume<'a>>,
+    /// Whether there is a switch: only then a guest can have a port of it, and be kept by [`Kept`](crate::Kept).
+    pub has_switch: bool,
 }
 
 impl<'a> Settings<'a> {
@@ -60,6 +62,7 @@ impl<'a> Settings<'a> {
             space: None,
             channel: None,
             resume: None,
+            has_switch: false,
         }
     }
 }
@@ -117,7 +120,7 @@ impl Launch {
                 &own
             }
         };
-        let mut opened = Opened::default();
+        let mut opened = Opened { has_switch: settings.has_switch, ..Opened::default() };
         let file = opened.keep(image.share()?);
         let hypervisor = opened.hypervisor(&guest, document)?;
         let devices = devices::open(&guest, document, settings.broker, &mut opened)?;

@@ -14,7 +14,8 @@ pub use console::{Console, ConsoleBackend};
 pub use cpu::Cpu;
 pub use entropy::Entropy;
 pub use limit::{Bucket, Limit};
-pub use net::{EgressRule, Net, NetBackend, UserBackend};
+pub(crate) use net::interface_name;
+pub use net::{EgressRule, Net, NetBackend, SwitchBackend, UserBackend};
 pub use swap::{HostKey, Park, Swap};
 
 use crate::error::{FieldError, quoted};

@@ -5,13 +5,19 @@ use super::names::Names;
 use super::socket_path;
 use crate::error::{FieldError, quoted};
 use crate::values::{Destination, MacAddress, Ports, Protocol, Publish, Subnet};
-use crate::written::{EgressConfig, NetBackendConfig, NetConfig, UserBackendConfig};
+use crate::written::{
+    EgressConfig, NetBackendConfig, NetConfig, SwitchBackendConfig, UserBackendConfig,
+};
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Most published ports of one device.
 const PUBLISH_MAX: usize = 256;
+
+/// Most published ports of one guest on a switch, and most ports that wake it.
+const SWITCH_PUBLISH_MAX: usize = 16;
+const WAKES_MAX: usize = 8;
 
 /// Most egress rules of one device.
 const EGRESS_MAX: usize = 256;
@@ -51,6 +57,17 @@ pub enum NetBackend {
     VhostUser(PathBuf),
     /// A listening SOCK_SEQPACKET socket.
     Socket(PathBuf),
+    /// The switch of a supervisor.
+    Switch(SwitchBackend),
+}
+
+/// A port of a supervisor's switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchBackend {
+    /// Ports of the host that lead into the guest.
+    pub publish: Vec<Publish>,
+    /// Ports to which a packet must go to wake the guest; none = any.
+    pub wakes: Vec<u16>,
 }
 
 /// A user-mode gateway.
@@ -147,6 +164,7 @@ fn backend(
         NetBackendConfig::Socket(text) => {
             NetBackend::Socket(socket_path(text, folder, &format!("{field}.socket"))?)
         }
+        NetBackendConfig::Switch(switch) => NetBackend::Switch(switch_backend(switch, field)?),
     })
 }
 
@@ -176,12 +194,25 @@ fn user_backend(user: &UserBackendConfig, field: &str) -> Result<UserBackend, Fi
     Ok(resolved)
 }
 
+fn switch_backend(switch: &SwitchBackendConfig, field: &str) -> Result<SwitchBackend, FieldError> {
+    let few = |name: &str, count: usize, most: usize| match count <= most {
+        true => Ok(()),
+        false => Err(FieldError::new(
+            format!("{field}.switch.{name}"),
+            format!("has {count} ports; at most {most}"),
+        )),
+    };
+    few("publish", switch.publish.len(), SWITCH_PUBLISH_MAX)?;
+    few("wakes", switch.wakes.len(), WAKES_MAX)?;
+    Ok(SwitchBackend { publish: switch.publish.clone(), wakes: switch.wakes.clone() })
+}
+
 fn egress_rule(config: &EgressConfig) -> EgressRule {
     let Ports(ports) = config.ports.clone();
     EgressRule { to: config.to.clone(), ports, protocol: config.protocol }
 }
 
-fn interface_name(name: &str) -> Result<String, String> {
+pub(crate) fn interface_name(name: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'%' && byte != b':';
     let special = name.is_empty() || name == "." || name == "..";
     if special || name.len() > INTERFACE_NAME_MAX || !name.bytes().all(plain) {
@@ -236,6 +267,7 @@ struct Unique {
     macs: HashSet<[u8; 6]>,
     ports: HashSet<(Protocol, SocketAddr)>,
     taps: HashSet<String>,
+    switch: bool,
 }
 
 impl Unique {
@@ -249,6 +281,9 @@ impl Unique {
         }
         match &net.backend {
             NetBackend::Tap(name) if !self.taps.insert(name.clone()) => taken("backend.tap", name),
+            NetBackend::Switch(_) if std::mem::replace(&mut self.switch, true) => {
+                taken("backend", &"the switch")
+            }
             NetBackend::User(user) => {
                 let fixed = user.publish.iter().enumerate().filter(|(_, p)| p.host.port() != 0);
                 for (number, publish) in fixed {

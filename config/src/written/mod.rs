@@ -14,7 +14,10 @@ pub use console::{ConsoleBackendConfig, ConsoleConfig, ConsoleFilesConfig};
 pub use cpu::{CpuConfig, IdleConfig, InterruptsConfig};
 pub use entropy::EntropyConfig;
 pub use limit::{BandwidthConfig, LimitConfig, OperationsConfig};
-pub use net::{EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, UserBackendConfig};
+pub use net::{
+    EgressConfig, NetBackendConfig, NetConfig, NetLimitConfig, SwitchBackendConfig,
+    UserBackendConfig,
+};
 pub use swap::{KeyConfig, SwapConfig};
 
 use crate::values::MemorySize;

@@ -61,6 +61,24 @@ pub enum NetBackendConfig {
     VhostUser(String),
     /// A listening SOCK_SEQPACKET socket; each datagram is a virtio-net header and a frame.
     Socket(String),
+    /// The switch of a supervisor: for guests that `denali create` makes.
+    Switch(SwitchBackendConfig),
+}
+
+/// A port of a supervisor's switch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SwitchBackendConfig {
+    /// Ports of the host that lead into the guest, as with the user-mode gateway; host port 0 takes any
+    /// free port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    pub publish: Vec<Publish>,
+    /// TCP and UDP ports to which a packet must go to wake the guest while it is parked; any by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8)))]
+    pub wakes: Vec<u16>,
 }
 
 /// A user-mode gateway.

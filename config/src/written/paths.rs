@@ -1,6 +1,8 @@
 //! The paths of the host that a configuration names.
 
-use super::{BlockBackendConfig, ConsoleBackendConfig, GuestConfig, KeyConfig, NetBackendConfig};
+use super::{
+    BlockBackendConfig, ConsoleBackendConfig, GuestConfig, KeyConfig, NetBackendConfig, SwapConfig,
+};
 
 /// What is done with a path.
 type Visit<'a> = dyn FnMut(&mut String) + 'a;
@@ -19,7 +21,9 @@ impl GuestConfig {
         for net in &mut self.net {
             match &mut net.backend {
                 NetBackendConfig::VhostUser(path) | NetBackendConfig::Socket(path) => visit(path),
-                NetBackendConfig::User(_) | NetBackendConfig::Tap(_) => {}
+                NetBackendConfig::User(_)
+                | NetBackendConfig::Tap(_)
+                | NetBackendConfig::Switch(_) => {}
             }
         }
         for block in &mut self.block {
@@ -38,11 +42,18 @@ impl GuestConfig {
             }
         }
         if let Some(swap) = &mut self.swap {
-            swap.stripes.iter_mut().for_each(&mut *visit);
-            if let Some(KeyConfig::File(path)) = &mut swap.key {
-                visit(path);
-            }
+            swap.paths_mut(visit);
         }
         self.control.iter_mut().for_each(visit);
+    }
+}
+
+impl SwapConfig {
+    /// Shows `visit` every path.
+    pub(crate) fn paths_mut(&mut self, visit: &mut Visit<'_>) {
+        self.stripes.iter_mut().for_each(&mut *visit);
+        if let Some(KeyConfig::File(path)) = &mut self.key {
+            visit(path);
+        }
     }
 }

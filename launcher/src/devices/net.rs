@@ -42,6 +42,16 @@ pub(super) fn open<'a>(
             let socket = socket.map_err(|error| place(".socket").unavailable(error))?;
             NetBackendSpec::Socket { socket: opened.keep(socket) }
         }
+        NetBackend::Switch(_) if !opened.has_switch => {
+            let message = "is for the guests of a supervisor: make this one with denali create";
+            return Err(place(".switch").unavailable(message));
+        }
+        NetBackend::Switch(_) => {
+            // The monitor gets its end of a wire when it is started, and not before: see `Kept`.
+            let (placeholder, _) =
+                denali_control::pair().map_err(|error| place(".switch").unavailable(error))?;
+            NetBackendSpec::Socket { socket: opened.keep(placeholder) }
+        }
         NetBackend::VhostUser(path) => {
             let socket = connect(path, CONNECT_PATIENCE);
             let socket = socket.map_err(|error| place(".vhost-user").unavailable(error))?;
