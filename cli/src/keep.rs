@@ -97,6 +97,7 @@ fn line(event: &Event<'_>) -> String {
             format!("{name}: waking ({why}), as process {pid}")
         }
         Event::Woken { name, micros } => format!("{name}: woken after {micros} µs"),
+        Event::Stopped { name, how } => format!("{name}: stopped: {how}"),
         Event::Ended { name, how, .. } => format!("{name}: ended: {how}"),
         Event::Notice { name, message } => format!("{name}: {message}"),
     }

@@ -5,6 +5,7 @@ use crate::event::{Event, Reason};
 use crate::guest::Guest;
 use crate::keeper::Keeper;
 use crate::registry::{Life, Record};
+use crate::teller::Teller;
 use denali_config::{Document, Guest as Configured};
 use denali_launcher::{
     Kept, Launch, LaunchError, Resume, SealedImage, Settings, SwapSpace, host_key,
@@ -28,12 +29,12 @@ impl Keeper<'_> {
         let configured = document.guest()?;
         let known = self.guests.iter().find(|guest| guest.is_called(&configured.name));
         if let Some(known) = known {
-            return known_already(known, document, &mut self.tell);
+            return known_already(known, document, &mut self.teller);
         }
-        if let Some((_, path)) = self.left.iter().find(|(name, _)| *name == configured.name) {
-            let path = path.display();
+        if self.left.contains(&configured.name) {
             let message = format!(
-                "{}: the guest of this name cannot go on; see to it, or remove {path} to start it anew",
+                "{}: the guest of this name cannot go on; see to what is said of it above, or give this one \
+                 another name",
                 document.source_name()
             );
             return Err(LaunchError::Host(message));
@@ -54,7 +55,8 @@ impl Keeper<'_> {
         };
         let kept = self.keep(document, &configured, (image, space), None)?;
         let number = self.guests.len() as u32;
-        self.guests.push(Guest::new(kept));
+        let id = kept.id().unwrap_or(GuestId([0; 16]));
+        self.guests.push(Guest::new(&configured.name, id, Some(kept)));
         self.active += 1;
         self.remember(number);
         self.queue.push_back((number, Reason::Start));
@@ -87,10 +89,10 @@ impl Keeper<'_> {
         };
         for notice in launch.notices() {
             let message = notice.clone();
-            (self.tell)(&Event::Notice { name: &configured.name, message });
+            self.teller.tell(&Event::Notice { name: &configured.name, message });
         }
         for port in launch.published() {
-            (self.tell)(&Event::Published {
+            self.teller.tell(&Event::Published {
                 name: &configured.name,
                 host: port.host,
                 device: port.device,
@@ -109,24 +111,23 @@ impl Keeper<'_> {
         let Some(registry) = &self.registry else { return Ok(()) };
         let (records, problems) = registry.read()?;
         for message in problems {
-            (self.tell)(&Event::Notice { name: "", message });
+            self.teller.tell(&Event::Notice { name: "", message });
         }
         // Monitors that were killed along with their keeper have their regions for a moment longer.
         let patience = Instant::now() + REGION_PATIENCE;
         for record in records {
             if let Err(error) = self.resume(&record, patience) {
                 let message = format!("cannot go on: {error}; it is left as it is");
-                (self.tell)(&Event::Notice { name: &record.name, message });
-                let path = self.registry.as_ref().map(|registry| registry.path_of(record.id));
-                self.left.push((record.name, path.unwrap_or_default()));
+                self.teller.tell(&Event::Notice { name: &record.name, message });
+                self.left.push(record.name);
             }
         }
         Ok(())
     }
 
     fn resume(&mut self, record: &Record, patience: Instant) -> Result<(), LaunchError> {
-        let path = self.registry.as_ref().map(|registry| registry.path_of(record.id));
-        let source = path.unwrap_or_default().display().to_string();
+        let path = self.registry.as_ref().map(|registry| registry.path().display().to_string());
+        let source = format!("{}: guest {}", path.unwrap_or_default(), record.id);
         let document = Document::parse(record.configuration.as_bytes(), &source, PathBuf::new())?;
         let configured = document.guest()?;
         if self.guests.iter().any(|guest| guest.is_called(&configured.name)) {
@@ -140,16 +141,19 @@ impl Keeper<'_> {
         let space = SwapSpace::open(&document, &configured, record.id, key.as_ref())?;
         let kept = self.keep(&document, &configured, (image, Some(space)), record.commit)?;
         let number = self.guests.len() as u32;
-        self.guests.push(Guest { commit: record.commit, ..Guest::new(kept) });
+        self.guests.push(Guest {
+            commit: record.commit,
+            ..Guest::new(&configured.name, record.id, Some(kept))
+        });
         self.active += 1;
         match record.life {
-            Life::Parked { deadline_real_ns, pages } => {
+            Life::Parked { deadline_real_ns, pages, .. } => {
                 let guest = &mut self.guests[number as usize];
                 guest.deadline_ns = deadline_real_ns.map(clock::boot_of_real);
                 guest.pages = pages;
                 self.rest(number);
             }
-            Life::Running {} => {
+            Life::Running {} | Life::Stopped {} | Life::Failed {} => {
                 self.recover_running(number, None, "when its keeper or the host stopped");
             }
         }
@@ -161,19 +165,20 @@ impl Keeper<'_> {
 fn known_already(
     known: &Guest,
     document: &Document,
-    tell: &mut dyn FnMut(&Event<'_>),
+    teller: &mut Teller<'_>,
 ) -> Result<(), LaunchError> {
-    let name = known.kept.name();
+    let name = &known.name;
     if known.lives == 0 && known.commit.is_none() {
         let message = format!("{name:?} is another guest's too; give each a name of its own");
         return Err(document.refuse("name", &message).into());
     }
-    if document.portable()? != known.kept.configuration() {
+    let portable = document.portable()?;
+    if known.kept.as_ref().is_some_and(|kept| portable != kept.configuration()) {
         let message = format!(
             "it goes on as it was configured, which is not as {} says now",
             document.source_name()
         );
-        tell(&Event::Notice { name, message });
+        teller.tell(&Event::Notice { name, message });
     }
     Ok(())
 }

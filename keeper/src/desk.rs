@@ -45,7 +45,7 @@ impl Keeper<'_> {
     /// Somebody wants to give a parked guest's monitor commands.
     pub(crate) fn accept_clients(&mut self, number: u32) {
         let guest = &self.guests[number as usize];
-        let sources = guest.kept.sources();
+        let sources = guest.sources();
         let Some((index, listener)) = (0..).zip(&sources).find(|(_, source)| source.commands)
         else {
             return;
@@ -97,7 +97,7 @@ impl Keeper<'_> {
 fn answer(guest: &Guest, request: &Request) -> Told {
     match request {
         Request::Status {} => Told::Status(Status {
-            name: guest.kept.name().into(),
+            name: guest.name.to_string(),
             life: Life::Parked,
             resident_pages: 0,
             stored_pages: guest.pages,

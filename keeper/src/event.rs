@@ -72,6 +72,13 @@ pub enum Event<'a> {
         /// How, in a few words.
         how: String,
     },
+    /// It was stopped, and can be started anew.
+    Stopped {
+        /// Name of the guest.
+        name: &'a str,
+        /// How, in a few words.
+        how: String,
+    },
     /// Something that its user should know, in one line.
     Notice {
         /// Name of the guest; empty where it is about all of them.

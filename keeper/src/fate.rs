@@ -37,14 +37,14 @@ impl Keeper<'_> {
     fn told(&mut self, number: u32, told: Told) {
         let guest = &mut self.guests[number as usize];
         let State::Lives(living) = &mut guest.state else { return };
-        let name = guest.kept.name();
+        let name = &guest.name;
         match told {
             Told::Running {} => {
                 living.phase = Phase::Running;
                 guest.tries = 0;
                 let pid = living.monitor.process;
                 let micros = clock::boot_ns().saturating_sub(living.since_ns) / 1000;
-                (self.tell)(&match living.reason {
+                self.teller.tell(&match living.reason {
                     Reason::Start => Event::Started { name, pid },
                     _ => Event::Woken { name, micros },
                 });
@@ -57,7 +57,7 @@ impl Keeper<'_> {
             Told::Refused { why } => {
                 let asked = std::mem::take(&mut living.to_park);
                 living.phase = Phase::Running;
-                (self.tell)(&Event::NotParked { name, why });
+                self.teller.tell(&Event::NotParked { name, why });
                 if asked {
                     self.ask_to_stop(number);
                 }
@@ -115,8 +115,8 @@ impl Keeper<'_> {
             self.watch(number);
         }
         let guest = &self.guests[number as usize];
-        (self.tell)(&Event::Parked {
-            name: guest.kept.name(),
+        self.teller.tell(&Event::Parked {
+            name: &guest.name,
             pages: guest.pages,
             sequence: guest.commit.map_or(0, |commit| commit.sequence),
         });
@@ -150,7 +150,8 @@ impl Keeper<'_> {
     /// Knows the state after the one that was known, if it is in the guest's region.
     fn take_successor(&mut self, number: u32) -> bool {
         let guest = &mut self.guests[number as usize];
-        let Ok(Some(successor)) = guest.kept.successor_of(guest.commit) else { return false };
+        let Some(kept) = &guest.kept else { return false };
+        let Ok(Some(successor)) = kept.successor_of(guest.commit) else { return false };
         guest.commit = Some(successor);
         // Its monitor knows, when the guest has another one.
         guest.deadline_ns = None;
@@ -170,7 +171,7 @@ impl Keeper<'_> {
             return self.give_up(number, &format!("{what}, {TRIES_MAX} times in a row"));
         }
         let message = format!("{what}; it goes on from where it was last parked");
-        (self.tell)(&Event::Notice { name: guest.kept.name(), message });
+        self.teller.tell(&Event::Notice { name: &guest.name, message });
         let now = clock::boot_ns();
         // Whoever takes it up from disk is to wake it as well.
         guest.deadline_ns = Some(now);
@@ -207,9 +208,10 @@ impl Keeper<'_> {
 
     /// Takes away what a guest has on disks.
     pub(crate) fn undo(&mut self, number: u32) {
-        if let Err(error) = self.guests[number as usize].kept.remove_region() {
-            let name = self.guests[number as usize].kept.name();
-            (self.tell)(&Event::Notice { name, message: error.to_string() });
+        let removed = self.guests[number as usize].kept.as_ref().map(|kept| kept.remove_region());
+        if let Some(Err(error)) = removed {
+            let name = &self.guests[number as usize].name;
+            self.teller.tell(&Event::Notice { name, message: error.to_string() });
         }
         self.forget(number);
     }
@@ -222,8 +224,8 @@ impl Keeper<'_> {
             Some(How::Exited(status)) => (Some(status), None),
             Some(How::Killed(signal)) => (None, Some(signal)),
         };
-        (self.tell)(&Event::Ended { name: guest.kept.name(), status, signal, how: why.into() });
-        guest.kept.close();
+        self.teller.tell(&Event::Ended { name: &guest.name, status, signal, how: why.into() });
+        guest.kept = None;
         self.desk.leave(number);
         self.wheel.clear(number);
         self.active -= 1;
@@ -232,16 +234,15 @@ impl Keeper<'_> {
     /// Remembers on disk how a guest is.
     pub(crate) fn remember(&mut self, number: u32) {
         if let (Some(registry), Some(record)) =
-            (&self.registry, self.guests[number as usize].record())
+            (&self.registry, self.guests[number as usize].record(number, self.stops > 0))
         {
             registry.put(record);
         }
     }
 
     fn forget(&mut self, number: u32) {
-        if let (Some(registry), Some(id)) = (&self.registry, self.guests[number as usize].kept.id())
-        {
-            registry.remove(id);
+        if let Some(registry) = &self.registry {
+            registry.remove(self.guests[number as usize].id);
         }
     }
 }

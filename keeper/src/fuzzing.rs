@@ -4,6 +4,7 @@ use crate::clock;
 use crate::guest::commit_of;
 use crate::registry::{Life, Record};
 use crate::wheel::Wheel;
+use denali_client::Desired;
 use denali_control::Parked;
 use denali_swap::GuestId;
 
@@ -29,10 +30,15 @@ pub fn hear_of(parked: &Parked) {
     let record = Record {
         id: GUEST,
         name: "guest".into(),
+        number: 0,
+        tenant: "default".into(),
+        template: None,
+        desired: Desired::Running,
+        note: None,
         image: String::new(),
         configuration: "{}".into(),
         commit: Some(commit),
-        life: Life::Parked { deadline_real_ns, pages: parked.pages },
+        life: Life::Parked { deadline_real_ns, pages: parked.pages, interrupted: false },
     };
     let text = record.to_json().expect("records can be written");
     assert_eq!(Record::parse(&text, GUEST), Ok(record));

@@ -4,9 +4,13 @@ use crate::clock;
 use crate::event::Reason;
 use crate::registry::{Life, Record, Registry};
 use crate::sources::Unread;
+use denali_client::Desired;
 use denali_control::Parked;
-use denali_launcher::{Kept, Monitor};
-use denali_swap::{Commit, hex};
+use denali_launcher::{Kept, Monitor, Source};
+use denali_swap::{Commit, GuestId, hex};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::rc::Rc;
 
 /// Most times in a row that a guest is given a monitor that ends before the guest runs.
 pub(crate) const TRIES_MAX: u8 = 3;
@@ -16,7 +20,11 @@ const HEAD_START_NS: u64 = 10_000_000;
 
 /// A guest. While it is parked this is all there is of it in memory: less than a page, with what it keeps.
 pub(crate) struct Guest {
-    pub(crate) kept: Kept,
+    pub(crate) name: Box<str>,
+    /// Its identity in the registry; its region's, if it has one.
+    pub(crate) id: GuestId,
+    /// What it needs is open or known; `None` = it is opened from the registry when it is needed.
+    pub(crate) kept: Option<Box<Kept>>,
     pub(crate) state: State,
     /// The last state in its region that is known to be whole.
     pub(crate) commit: Option<Commit>,
@@ -34,6 +42,47 @@ pub(crate) struct Guest {
     pub(crate) lives: u32,
     /// Sources that had something, or had hung up, when the guest was parked.
     pub(crate) unread: Vec<Unread>,
+    /// What a supervisor knows beside.
+    pub(crate) file: File,
+}
+
+/// What a supervisor knows of a guest beside.
+#[derive(Clone)]
+pub(crate) struct File {
+    /// Whose it is.
+    pub(crate) tenant: Rc<str>,
+    /// What its configuration calls its image, or its template.
+    pub(crate) image: Rc<str>,
+    /// The snapshot that it is a copy of, until it is parked.
+    pub(crate) template: Option<Rc<Path>>,
+    pub(crate) desired: Desired,
+    /// Its address on the switch.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Memory that it may use, in bytes.
+    pub(crate) memory: u64,
+    /// Times that it came back from its region, and that it was started anew.
+    pub(crate) wakes: u32,
+    pub(crate) restarts: u32,
+    /// When its state changed, in ms since 1970-01-01 UTC.
+    pub(crate) since_ms: u64,
+    pub(crate) note: Option<Box<str>>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            tenant: "default".into(),
+            image: "".into(),
+            template: None,
+            desired: Desired::Running,
+            address: None,
+            memory: 0,
+            wakes: 0,
+            restarts: 0,
+            since_ms: 0,
+            note: None,
+        }
+    }
 }
 
 /// What a guest does.
@@ -42,8 +91,12 @@ pub(crate) enum State {
     Waits,
     /// It has a monitor.
     Lives(Box<Living>),
-    /// It will not go on.
+    /// It has no monitor, and gets one when somebody starts it.
+    Stopped,
+    /// It will not go on, unless somebody starts it anew.
     Ended,
+    /// There is no guest of this number.
+    Vacant,
 }
 
 /// A guest that has a monitor.
@@ -57,6 +110,12 @@ pub(crate) struct Living {
     pub(crate) parked: Option<Parked>,
     /// It is to be parked as soon as it runs.
     pub(crate) to_park: bool,
+    /// It was another keeper's, whose child the monitor is; its end is told of by its channel's.
+    pub(crate) adopted: bool,
+    /// It was asked to end, at this time of the boot in ns.
+    pub(crate) stopping_ns: Option<u64>,
+    /// How its monitor says that it ended.
+    pub(crate) status: Option<u8>,
 }
 
 /// How far a guest with a monitor is.
@@ -72,9 +131,11 @@ pub(crate) enum Phase {
 
 impl Guest {
     /// A guest without a monitor.
-    pub(crate) fn new(kept: Kept) -> Self {
+    pub(crate) fn new(name: &str, id: GuestId, kept: Option<Kept>) -> Self {
         Self {
-            kept,
+            name: name.into(),
+            id,
+            kept: kept.map(Box::new),
             state: State::Waits,
             commit: None,
             deadline_ns: None,
@@ -84,12 +145,28 @@ impl Guest {
             postponed: None,
             lives: 0,
             unread: Vec::new(),
+            file: File { since_ms: clock::real_ns() / 1_000_000, ..File::default() },
         }
+    }
+
+    /// No guest.
+    pub(crate) fn vacant() -> Self {
+        Self { state: State::Vacant, ..Self::new("", GuestId([0; 16]), None) }
+    }
+
+    /// Where what wakes it comes from, beside a switch.
+    pub(crate) fn sources(&self) -> Vec<Source<'_>> {
+        self.kept.as_ref().map(|kept| kept.sources()).unwrap_or_default()
+    }
+
+    /// Whether it can be parked. Only guests that have a region are ever without what they keep.
+    pub(crate) fn has_region(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.id().is_some())
     }
 
     /// Whether it has this name, and has not ended.
     pub(crate) fn is_called(&self, name: &str) -> bool {
-        !matches!(self.state, State::Ended) && self.kept.name() == name
+        !matches!(self.state, State::Ended | State::Vacant) && *self.name == *name
     }
 
     /// Whether it has no monitor and waits for what is for it.
@@ -126,11 +203,9 @@ impl Guest {
 
     /// What whoever is to wake it elsewhere must know; `None` if it was never parked.
     pub(crate) fn parked(&self) -> Option<Parked> {
-        let (Some(id), Some(Commit { sequence, root })) = (self.kept.id(), self.commit) else {
-            return None;
-        };
+        let Commit { sequence, root } = self.commit?;
         Some(Parked {
-            guest_id: id.to_string(),
+            guest_id: self.id.to_string(),
             sequence,
             root: hex::encode(&root),
             deadline_ns: self.deadline_ns,
@@ -141,28 +216,38 @@ impl Guest {
 
     /// Whether a keeper that starts anew would know its state: `registry` has it, or there is none.
     pub(crate) fn is_remembered(&self, registry: Option<&Registry>) -> bool {
-        match (registry, self.kept.id(), self.commit) {
-            (Some(registry), Some(id), Some(_)) => registry.has_written(id),
+        match (registry, self.commit) {
+            (Some(registry), Some(_)) => registry.has_written(self.id),
             _ => true,
         }
     }
 
-    /// What is to be remembered of it on disk; `None` if it has no region.
-    pub(crate) fn record(&self) -> Option<Record> {
+    /// What is to be remembered of it on disk, as guest `number`; `interrupted`: its keeper had it parked to
+    /// stop. `None` if nothing of it is known to be remembered.
+    pub(crate) fn record(&self, number: u32, interrupted: bool) -> Option<Record> {
+        let kept = self.kept.as_ref()?;
         let life = match &self.state {
             State::Waits if self.commit.is_some() => Life::Parked {
                 deadline_real_ns: self.deadline_ns.map(clock::real_of_boot),
                 pages: self.pages,
+                interrupted,
             },
+            State::Stopped => Life::Stopped {},
+            State::Ended => Life::Failed {},
             _ => Life::Running {},
         };
         Some(Record {
-            id: self.kept.id()?,
-            name: self.kept.name().into(),
-            image: self.kept.image_hash().into(),
-            configuration: self.kept.configuration().into(),
+            id: self.id,
+            name: self.name.to_string(),
+            number,
+            tenant: self.file.tenant.to_string(),
+            template: self.file.template.as_ref().map(|path| path.display().to_string()),
+            image: kept.image_hash().into(),
+            configuration: kept.configuration().into(),
             commit: self.commit,
             life,
+            desired: self.file.desired,
+            note: self.file.note.as_deref().map(str::to_owned),
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::images::Images;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::signals::{Signals, next_exit};
+use crate::teller::Teller;
 use crate::watcher::{Happened, Token, Watcher};
 use crate::wheel::Wheel;
 use denali_launcher::{LaunchError, Shared, Waiting};
@@ -15,7 +16,6 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 /// How long nobody must have woken before the pool is filled again, in ms: who wakes needs the processors.
 pub(crate) const REFILL_PAUSE_MS: i32 = 20;
@@ -27,14 +27,14 @@ const FAILED_PAUSE_MS: i32 = 1000;
 /// and sees to their ends.
 pub struct Keeper<'a> {
     pub(crate) settings: Settings<'a>,
-    pub(crate) tell: Box<dyn FnMut(&Event<'_>) + 'a>,
+    pub(crate) teller: Teller<'a>,
     pub(crate) shared: Shared,
     pub(crate) images: Images<'a>,
     pub(crate) registry: Option<Registry>,
     /// A guest's number is its place.
     pub(crate) guests: Vec<Guest>,
-    /// Guests of the state that cannot go on: their names, and where what is remembered of them is.
-    pub(crate) left: Vec<(String, PathBuf)>,
+    /// Guests of the state that cannot go on, by name.
+    pub(crate) left: Vec<String>,
     /// Guests that have not ended.
     pub(crate) active: usize,
     /// Guests by their monitors' processes.
@@ -83,7 +83,7 @@ impl<'a> Keeper<'a> {
         let null = File::options().read(true).write(true).open("/dev/null");
         let messages = io::stderr().as_fd().try_clone_to_owned();
         let mut keeper = Self {
-            tell: Box::new(tell),
+            teller: Teller::new(tell),
             shared: Shared::new()?,
             images,
             registry,
@@ -127,7 +127,7 @@ impl<'a> Keeper<'a> {
                 self.take(event)?;
             }
             if let Some(message) = self.registry.as_ref().and_then(Registry::take_problem) {
-                (self.tell)(&Event::Notice { name: "", message });
+                self.teller.tell(&Event::Notice { name: "", message });
             }
         }
         Ok(())

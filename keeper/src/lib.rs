@@ -10,6 +10,7 @@
 //! | `stop` | the keeper is asked to stop |
 //! | `desk` | commands for guests that are parked |
 //! | `guest` | what is known of a guest |
+//! | `teller` | what happens is told |
 //! | `wheel`, `watcher`, `signals`, `clock` | what is waited for |
 //! | `registry` | what is remembered on disk |
 //! | `order` | what other threads ask it for |
@@ -31,11 +32,12 @@ mod settings;
 mod signals;
 mod sources;
 mod stop;
+mod teller;
 mod wake;
 mod watcher;
 mod wheel;
 
 pub use event::{Event, Reason};
 pub use keeper::Keeper;
-pub use order::{Desk, Order, Reply, Stream};
+pub use order::{Desk, Order, Orders, Reply, Stream, desk};
 pub use settings::Settings;

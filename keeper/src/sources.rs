@@ -47,10 +47,11 @@ impl Keeper<'_> {
     pub(crate) fn watch(&mut self, number: u32) {
         let guest = &mut self.guests[number as usize];
         let mut wakes_at = guest.wakes_at();
-        let sources = guest.kept.sources();
+        let mut unread = std::mem::take(&mut guest.unread);
+        let sources = guest.sources();
         let (ready, mut problem) = (look(&sources), None);
         for (index, (source, ready)) in (0..).zip(sources.iter().zip(ready)) {
-            match decide(&mut guest.unread, index, ready) {
+            match decide(&mut unread, index, ready) {
                 Watch::Always => {
                     let token = Token::Source(number, index);
                     problem = self.watcher.once(source.descriptor, token).err().or(problem);
@@ -62,9 +63,10 @@ impl Keeper<'_> {
                 Watch::Never => {}
             }
         }
+        guest.unread = unread;
         if let Some(error) = problem {
             let message = format!("cannot be woken by what comes for it: {error}");
-            (self.tell)(&Event::Notice { name: guest.kept.name(), message });
+            self.teller.tell(&Event::Notice { name: &guest.name, message });
         }
         if let Some(at) = wakes_at {
             self.wheel.set(number, at);
@@ -78,7 +80,7 @@ impl Keeper<'_> {
         if !guest.waits() {
             return;
         }
-        let commands = guest.kept.sources().get(usize::from(source)).map(|source| source.commands);
+        let commands = guest.sources().get(usize::from(source)).map(|source| source.commands);
         match commands {
             Some(true) => self.accept_clients(number),
             Some(false) => {

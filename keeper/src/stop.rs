@@ -18,7 +18,7 @@ impl Keeper<'_> {
         self.queue.clear();
         for number in 0..self.guests.len() as u32 {
             match (&self.guests[number as usize].state, self.stops) {
-                (State::Ended, _) => {}
+                (State::Ended | State::Stopped | State::Vacant, _) => {}
                 (State::Waits, _) => self.stop_parked(number),
                 (State::Lives(_), 1) if self.registry.is_some() => self.ask_to_park(number),
                 (State::Lives(_), _) => self.ask_to_stop(number),
@@ -42,7 +42,7 @@ impl Keeper<'_> {
     /// Asks a guest's monitor to park it, as soon as it runs.
     pub(crate) fn ask_to_park(&mut self, number: u32) {
         let guest = &mut self.guests[number as usize];
-        let can_park = guest.kept.id().is_some();
+        let can_park = guest.has_region();
         let Some(living) = guest.living() else { return };
         living.to_park = true;
         if living.phase != Phase::Running {
@@ -87,7 +87,7 @@ impl Keeper<'_> {
             }
         }
         if let Some(message) = self.registry.take().and_then(|registry| registry.finish()) {
-            (self.tell)(&crate::event::Event::Notice { name: "", message });
+            self.teller.tell(&crate::event::Event::Notice { name: "", message });
         }
     }
 }

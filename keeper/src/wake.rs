@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::event::{Event, Reason};
-use crate::guest::{Living, Phase, State};
+use crate::guest::{Guest, Living, Phase, State};
 use crate::keeper::{Keeper, REFILL_PAUSE_MS};
 use crate::watcher::Token;
 use denali_launcher::{Kept, LaunchError, Monitor, Waiting, WakeError};
@@ -53,10 +53,10 @@ impl Keeper<'_> {
 
     fn give_monitor(&mut self, number: u32) -> Result<Monitor, WakeError> {
         let guest = &self.guests[number as usize];
-        let output = self.settings.logs.map(|logs| log_of(logs, &guest.kept)).transpose()?;
+        let output = self.settings.logs.map(|logs| log_of(logs, &guest.name)).transpose()?;
         let output = output.as_ref().map_or(self.null.as_fd(), AsFd::as_fd);
         let streams = [self.null.as_fd(), output, self.messages.as_fd()];
-        let ready = guest.kept.open(&self.shared, guest.commit)?;
+        let ready = kept_of(guest)?.open(&self.shared, guest.commit)?;
         let program = &self.settings.monitor;
         if !ready.is_handy() {
             return ready.start(program, streams);
@@ -84,12 +84,21 @@ impl Keeper<'_> {
         let stopping = self.stops > 0;
         let to_park = stopping && self.registry.is_some();
         let (phase, parked) = (Phase::Waking, None);
-        guest.state =
-            State::Lives(Box::new(Living { monitor, phase, reason, since_ns, parked, to_park }));
+        guest.state = State::Lives(Box::new(Living {
+            monitor,
+            phase,
+            reason,
+            since_ns,
+            parked,
+            to_park,
+            adopted: false,
+            stopping_ns: None,
+            status: None,
+        }));
         match reason {
             Reason::Start => {}
             because => {
-                (self.tell)(&Event::Waking { name: guest.kept.name(), pid, because });
+                self.teller.tell(&Event::Waking { name: &guest.name, pid, because });
             }
         }
         if stopping && !to_park {
@@ -106,7 +115,7 @@ impl Keeper<'_> {
             guest.pauses += 1;
             if guest.pauses == PAUSES_MAX {
                 let message = format!("cannot get a monitor yet: {error}");
-                (self.tell)(&Event::Notice { name: guest.kept.name(), message });
+                self.teller.tell(&Event::Notice { name: &guest.name, message });
             }
         }
         self.wheel.set(number, now_ns.saturating_add(pause));
@@ -121,10 +130,15 @@ impl Keeper<'_> {
     }
 }
 
+/// What a guest keeps open.
+fn kept_of(guest: &Guest) -> Result<&Kept, WakeError> {
+    guest.kept.as_deref().ok_or_else(|| LaunchError::Host("it is not open".into()).into())
+}
+
 /// The file to which what a guest writes is added.
-fn log_of(folder: &Path, kept: &Kept) -> Result<File, WakeError> {
+fn log_of(folder: &Path, name: &str) -> Result<File, WakeError> {
     let plain = |c: char| if c == '/' || c == '\0' { '_' } else { c };
-    let name: String = kept.name().chars().map(plain).collect();
+    let name: String = name.chars().map(plain).collect();
     let path = folder.join(format!("{name}.log"));
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     opened.map_err(|error| {

@@ -1,10 +1,11 @@
 //! The registry: what a keeper remembers of its guests on disk, to go on after it, or the host, has
 //! started anew.
 //!
-//! Each guest has a file, which is written anew and exchanged whole each time something changes. That
-//! waits for the disk twice, so that a thread of its own does it, in order; no guest waits.
+//! It is one file, an embedded database in which a transaction is there whole or not at all. Each waits for
+//! the disk, so that a thread of its own makes them, as large as there is something to write; no guest waits.
 
 mod record;
+mod table;
 mod writer;
 
 pub(crate) use record::{Life, Record};
@@ -14,29 +15,28 @@ use denali_swap::GuestId;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use std::fs::{DirBuilder, File, read_dir};
-use std::io::Read;
+use std::fs::DirBuilder;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use table::Table;
 use writer::Writer;
 
-/// How names of records end; before that is the guest's identity.
-const ENDING: &str = ".json";
+/// Name of the file in the folder of a keeper's state.
+const FILE: &str = "registry.redb";
 
-/// Most bytes of a record.
-const SIZE_MAX: u64 = 4 << 20;
-
-/// A folder of records, of one keeper at a time.
+/// A registry, of one keeper at a time.
 pub(crate) struct Registry {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: OwnedFd,
+    table: Arc<Table>,
     writer: Writer,
 }
 
 impl Registry {
-    /// Opens the registry in `path`, which is made if it is missing.
+    /// Opens the registry in the folder `path`, which is made if it is missing.
     ///
     /// # Errors
     /// When it cannot be made or opened, others may exchange what is in it, or another keeper has it.
@@ -52,39 +52,49 @@ impl Registry {
             )),
             error => fail(&format_args!("cannot lock {}: {}", path.display(), error.desc())),
         })?;
-        let writer = Writer::start(folder).map_err(|error| fail(&error))?;
-        Ok(Self { path: path.to_path_buf(), _lock: lock, writer })
+        let file = path.join(FILE);
+        let table = Table::open(&file)
+            .map_err(|why| fail(&format_args!("cannot use {}: {why}", file.display())))?;
+        let table = Arc::new(table);
+        let writer = Writer::start(table.clone()).map_err(|error| fail(&error))?;
+        Ok(Self { path: file, _lock: lock, table, writer })
     }
 
-    /// Where the record of a guest is, for messages.
-    pub(crate) fn path_of(&self, id: GuestId) -> PathBuf {
-        self.path.join(name_of(id))
+    /// Where it is, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads all records, by their guests' names; and what is wrong with those that cannot be read, one
     /// line each.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When it cannot be read.
     pub(crate) fn read(&self) -> Result<(Vec<Record>, Vec<String>), LaunchError> {
-        let unreadable = |error: std::io::Error| {
-            LaunchError::Host(format!("--state: cannot read {}: {error}", self.path.display()))
+        let unreadable = |why: String| {
+            LaunchError::Host(format!("--state: cannot read {}: {why}", self.path.display()))
         };
         let (mut records, mut problems) = (Vec::new(), Vec::new());
-        for entry in read_dir(&self.path).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(id) = name.strip_suffix(ENDING).and_then(|id| id.parse().ok()) else {
-                continue;
-            };
-            match read(&path).and_then(|text| Record::parse(&text, id)) {
+        self.table
+            .each(&mut |id, text| match Record::parse(text, id) {
                 Ok(record) => records.push(record),
-                Err(why) => problems.push(format!("{}: {why}", path.display())),
-            }
-        }
+                Err(why) => {
+                    problems.push(format!("{}: guest {id}: {why}", self.path.display()));
+                }
+            })
+            .map_err(unreadable)?;
         records.sort_by(|one, other| one.name.cmp(&other.name));
         problems.sort();
         Ok((records, problems))
+    }
+
+    /// What is remembered of a guest, as far as it is on the disk.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be read.
+    pub(crate) fn get(&self, id: GuestId) -> Result<Record, String> {
+        let text = self.table.get(id)?.ok_or("is not in the registry")?;
+        Record::parse(&text, id)
     }
 
     /// Remembers this of a guest from now on; soon it is on the disk.
@@ -106,7 +116,7 @@ impl Registry {
     pub(crate) fn take_problem(&self) -> Option<String> {
         self.writer.take_problem().map(|why| {
             format!(
-                "what is remembered of guests cannot be written to {}: {why}",
+                "what is remembered of guests cannot be written to {}: {why}; it is tried again",
                 self.path.display()
             )
         })
@@ -119,10 +129,6 @@ impl Registry {
     }
 }
 
-fn name_of(id: GuestId) -> String {
-    format!("{id}{ENDING}")
-}
-
 fn lock(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(folder, "lock", flags, Mode::from_bits_retain(0o600))?;
@@ -132,16 +138,6 @@ fn lock(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    let mut text = Vec::new();
-    let size = file.take(SIZE_MAX + 1).read_to_end(&mut text);
-    match size.map_err(|error| format!("cannot be read: {error}"))? as u64 {
-        0..=SIZE_MAX => Ok(text),
-        _ => Err("is larger than any record".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::record::tests::record;
@@ -149,7 +145,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    const PARKED: Life = Life::Parked { deadline_real_ns: None, pages: 7 };
+    const PARKED: Life = Life::Parked { deadline_real_ns: None, pages: 7, interrupted: false };
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
@@ -172,10 +168,12 @@ mod tests {
         registry.remove(GuestId([9; 16]));
         assert_eq!(registry.finish(), None);
         let registry = Registry::open(&path).unwrap();
+        assert_eq!(registry.get(third.id).unwrap(), third);
+        assert!(registry.get(second.id).is_err());
         assert_eq!(registry.read().unwrap(), (vec![running, third], Vec::new()));
         let modes = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
         let modes: Vec<u32> = modes.map(|file| file.permissions().mode() & 0o777).collect();
-        assert_eq!(modes, [0o600; 3], "two records and the lock");
+        assert_eq!(modes, [0o600; 2], "the registry and the lock");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
@@ -197,31 +195,25 @@ mod tests {
         let (_root, path) = folder();
         let registry = Registry::open(&path).unwrap();
         registry.put(record(1, PARKED));
+        let damaged = GuestId([2; 16]);
+        registry.table.write([(damaged, Some(b"{}".to_vec()))]).unwrap();
         assert_eq!(registry.finish(), None);
-        let (damaged, large) = (GuestId([2; 16]), GuestId([3; 16]));
-        fs::write(path.join(name_of(damaged)), "{}").unwrap();
-        fs::File::create(path.join(name_of(large))).unwrap().set_len(SIZE_MAX + 1).unwrap();
-        fs::write(path.join("other.json"), "{}").unwrap();
         let registry = Registry::open(&path).unwrap();
         let (records, problems) = registry.read().unwrap();
         assert_eq!(records, [record(1, PARKED)]);
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].starts_with(&registry.path_of(damaged).display().to_string()));
-        assert!(problems[1].ends_with("is larger than any record"), "{problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(&format!("guest {damaged}: missing field")), "{problems:?}");
+        assert!(registry.get(damaged).is_err());
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_once() {
+    fn what_is_no_registry_is_left_alone() {
         let (_root, path) = folder();
-        let registry = Registry::open(&path).unwrap();
-        // A folder is where the file should go.
-        fs::create_dir(registry.path_of(GuestId([1; 16]))).unwrap();
-        registry.put(record(1, PARKED));
-        let problem = registry.finish().unwrap();
-        assert!(
-            problem.starts_with("what is remembered of guests cannot be written to /"),
-            "{problem}"
-        );
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left of the attempt");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(path.join(FILE), "somebody's text").unwrap();
+        let error = Registry::open(&path).err().unwrap().to_string();
+        assert!(error.starts_with("--state: cannot use /") && !error.contains('\n'), "{error}");
+        assert_eq!(fs::read(path.join(FILE)).unwrap(), b"somebody's text");
     }
 }

@@ -1,11 +1,12 @@
-//! What the registry remembers of a guest, as a file says it. What is read is untrusted until it is checked.
+//! What the registry remembers of a guest, as it is written. What is read is untrusted until it is checked.
 
+use denali_client::Desired;
 use denali_swap::{Commit, GuestId, hex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The version of [`Written`]: keepers read their own version only.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Most characters of a name.
 const NAME_MAX: usize = 64;
@@ -17,6 +18,12 @@ pub(crate) struct Record {
     pub(crate) id: GuestId,
     /// The guest's name.
     pub(crate) name: String,
+    /// Its place among the keeper's guests: its port of the switch, and with it its address.
+    pub(crate) number: u32,
+    /// Whose it is.
+    pub(crate) tenant: String,
+    /// The snapshot that it is a copy of, until it is parked for the first time.
+    pub(crate) template: Option<String>,
     /// SHA-256 of its image: 64 hexadecimal digits.
     pub(crate) image: String,
     /// Its configuration as JSON, with absolute paths.
@@ -25,6 +32,10 @@ pub(crate) struct Record {
     pub(crate) commit: Option<Commit>,
     /// What it does.
     pub(crate) life: Life,
+    /// What it is meant to do.
+    pub(crate) desired: Desired,
+    /// What its user should know.
+    pub(crate) note: Option<String>,
 }
 
 /// What a guest does, as far as the registry knows.
@@ -39,7 +50,14 @@ pub(crate) enum Life {
         deadline_real_ns: Option<u64>,
         /// Pages in its region.
         pages: u64,
+        /// Its keeper parked it because it was asked to stop: it is to run again when a keeper is there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     },
+    /// It has not been started, or was stopped.
+    Stopped {},
+    /// It cannot go on, or ended by itself.
+    Failed {},
 }
 
 /// A record as it is written.
@@ -49,9 +67,14 @@ struct Written {
     version: u32,
     guest_id: String,
     name: String,
+    number: u32,
+    tenant: String,
+    template: Option<String>,
     image: String,
     commit: Option<WrittenCommit>,
     life: Life,
+    desired: Desired,
+    note: Option<String>,
     configuration: Value,
 }
 
@@ -74,13 +97,18 @@ impl Record {
         let commit = self
             .commit
             .map(|Commit { sequence, root }| WrittenCommit { sequence, root: hex::encode(&root) });
-        serde_json::to_vec_pretty(&Written {
+        serde_json::to_vec(&Written {
             version: VERSION,
             guest_id: self.id.to_string(),
             name: self.name.clone(),
+            number: self.number,
+            tenant: self.tenant.clone(),
+            template: self.template.clone(),
             image: self.image.clone(),
             commit,
             life: self.life,
+            desired: self.desired,
+            note: self.note.clone(),
             configuration: serde_json::from_str(&self.configuration)?,
         })
     }
@@ -110,10 +138,15 @@ impl Record {
         Ok(Self {
             id,
             name: written.name,
+            number: written.number,
+            tenant: written.tenant,
+            template: written.template,
             image: written.image,
             configuration: written.configuration.to_string(),
             commit,
             life: written.life,
+            desired: written.desired,
+            note: written.note,
         })
     }
 }
@@ -133,18 +166,24 @@ pub(super) mod tests {
         Record {
             id: GuestId([number; 16]),
             name: format!("guest {number}"),
+            number: number.into(),
+            tenant: "default".into(),
+            template: None,
             image: "1f".repeat(32),
             configuration: r#"{"image":"web"}"#.into(),
             commit: Some(Commit { sequence: 9, root: [number; 32] }),
             life,
+            desired: Desired::Running,
+            note: None,
         }
     }
 
-    const PARKED: Life = Life::Parked { deadline_real_ns: Some(u64::MAX), pages: 7 };
+    const PARKED: Life =
+        Life::Parked { deadline_real_ns: Some(u64::MAX), pages: 7, interrupted: false };
 
     #[test]
     fn what_is_written_is_read() {
-        for life in [PARKED, Life::Running {}] {
+        for life in [PARKED, Life::Running {}, Life::Stopped {}, Life::Failed {}] {
             let record = record(1, life);
             assert_eq!(Record::parse(&record.to_json().unwrap(), record.id), Ok(record));
         }
@@ -165,12 +204,12 @@ pub(super) mod tests {
             Record::parse(text.replace(from, to).as_bytes(), record.id).unwrap_err()
         };
         for (from, to, why) in [
-            (r#""version": 1"#, r#""version": 2"#, "has version 2"),
-            (r#""guest_id": "01"#, r#""guest_id": "02"#, "is of another guest"),
-            (r#""name": "guest 1""#, r#""name": """#, "has a name"),
-            (r#""name": "guest 1""#, r#""name": "a\nb""#, "has a name"),
-            (r#""sequence": 9"#, r#""sequence": 0"#, "has a commit that is none"),
-            (r#""root": "01"#, r#""root": "0x"#, "has a commit that is none"),
+            (r#""version":2"#, r#""version":3"#, "has version 3"),
+            (r#""guest_id":"01"#, r#""guest_id":"02"#, "is of another guest"),
+            (r#""name":"guest 1""#, r#""name":"""#, "has a name"),
+            (r#""name":"guest 1""#, r#""name":"a\nb""#, "has a name"),
+            (r#""sequence":9"#, r#""sequence":0"#, "has a commit that is none"),
+            (r#""root":"01"#, r#""root":"0x"#, "has a commit that is none"),
             (r#""life""#, r#""live""#, "unknown field"),
         ] {
             let refused = refusal(from, to);

@@ -1,20 +1,20 @@
-//! The thread that writes the registry: in order, and each file so that it is whole whatever happens.
+//! The thread that writes the registry: of each guest what was told last, as much as has come at a time.
 
-use super::{Record, name_of};
+use super::Record;
+use super::table::Table;
 use denali_swap::GuestId;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, sleep};
+use std::time::Duration;
 
-/// Most jobs that share one wait for the folder: nobody's is done before.
-const AT_ONCE: usize = 16;
+/// Most records that share one wait for the disk: nobody's is done before.
+const AT_ONCE: usize = 1024;
+
+/// How long after a failure it is tried again, and how often at the end.
+const PAUSE: Duration = Duration::from_millis(500);
+const LAST_TRIES: u32 = 3;
 
 /// The thread, and what is to be done by it.
 pub(super) struct Writer {
@@ -37,6 +37,8 @@ struct ToDo {
     begun: Vec<GuestId>,
     /// There will be no more.
     over: bool,
+    /// Failures since the last success.
+    failures: u32,
     problem: Option<String>,
 }
 
@@ -46,11 +48,11 @@ enum Job {
 }
 
 impl Writer {
-    pub(super) fn start(folder: OwnedFd) -> io::Result<Self> {
+    pub(super) fn start(table: Arc<Table>) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let threads = shared.clone();
         let thread =
-            Builder::new().name("registry".into()).spawn(move || work(&folder, &threads))?;
+            Builder::new().name("registry".into()).spawn(move || work(&table, &threads))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -64,23 +66,25 @@ impl Writer {
 
     fn add(&self, id: GuestId, job: Job) {
         let mut to_do = self.shared.lock();
-        if to_do.jobs.insert(id, job).is_none() {
-            to_do.order.push_back(id);
+        to_do.add(id, job);
+        // One that has work looks again by itself.
+        if to_do.order.len() == 1 {
+            self.shared.changed.notify_one();
         }
-        self.shared.changed.notify_one();
     }
 
     /// Whether all that was to be done for a guest is done, as far as it can be.
     pub(super) fn is_done_with(&self, id: GuestId) -> bool {
         let to_do = self.shared.lock();
-        !to_do.jobs.contains_key(&id) && !to_do.begun.contains(&id)
+        let fails = to_do.failures > 0;
+        fails || (!to_do.jobs.contains_key(&id) && !to_do.begun.contains(&id))
     }
 
     pub(super) fn take_problem(&self) -> Option<String> {
         self.shared.lock().problem.take()
     }
 
-    /// Waits until everything is done.
+    /// Waits until everything is done, as far as it can be.
     pub(super) fn finish(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_one();
@@ -92,6 +96,14 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+impl ToDo {
+    fn add(&mut self, id: GuestId, job: Job) {
+        if self.jobs.insert(id, job).is_none() {
+            self.order.push_back(id);
+        }
     }
 }
 
@@ -112,56 +124,55 @@ impl Shared {
         begun.iter().filter_map(|id| jobs.remove_entry(id)).collect()
     }
 
-    fn end(&self, problem: Option<String>) {
+    fn done(&self) {
         let mut to_do = self.lock();
         to_do.begun.clear();
-        to_do.problem = problem.or(to_do.problem.take());
+        to_do.failures = 0;
+    }
+
+    /// Takes jobs back that could not be done, unless there are newer ones; whether to go on.
+    fn failed(&self, jobs: Vec<(GuestId, Job)>, why: String) -> bool {
+        let mut to_do = self.lock();
+        to_do.begun.clear();
+        for (id, job) in jobs {
+            if !to_do.jobs.contains_key(&id) {
+                to_do.add(id, job);
+            }
+        }
+        to_do.failures += 1;
+        if to_do.failures == 1 {
+            to_do.problem = Some(why);
+        }
+        !(to_do.over && to_do.failures >= LAST_TRIES)
     }
 }
 
-fn work(folder: &OwnedFd, shared: &Shared) {
+fn work(table: &Table, shared: &Shared) {
     loop {
         let jobs = shared.begin();
         if jobs.is_empty() {
             return;
         }
-        let mut problem = None;
-        for (id, job) in jobs {
-            problem = carry_out(folder, id, job).err().map(|error| error.to_string()).or(problem);
-        }
-        if let Err(error) = fsync(folder) {
-            problem = Some(error.desc().to_owned());
-        }
-        shared.end(problem);
-    }
-}
-
-fn carry_out(folder: &OwnedFd, id: GuestId, job: Job) -> io::Result<()> {
-    match job {
-        Job::Remove => match unlinkat(folder, name_of(id).as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        },
-        Job::Put(record) => {
-            let name = name_of(id);
-            let temporary = format!(".new-{name}");
-            let written = write(folder, &temporary, &record.to_json()?)
-                .and_then(|()| Ok(renameat(folder, temporary.as_str(), folder, name.as_str())?));
-            if written.is_err() {
-                let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-            }
-            written
+        match carry_out(table, &jobs) {
+            Ok(()) => shared.done(),
+            Err(why) => match shared.failed(jobs, why) {
+                true => sleep(PAUSE),
+                false => return,
+            },
         }
     }
 }
 
-/// Writes a file to the disk under a name that nobody looks for.
-fn write(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<()> {
-    let flags =
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut file = File::from(openat(folder, name, flags, Mode::from_bits_retain(0o600))?);
-    file.write_all(content)?;
-    file.sync_all()
+fn carry_out(table: &Table, jobs: &[(GuestId, Job)]) -> Result<(), String> {
+    let mut changes = Vec::with_capacity(jobs.len());
+    for (id, job) in jobs {
+        let record = match job {
+            Job::Put(record) => Some(record.to_json().map_err(|error| error.to_string())?),
+            Job::Remove => None,
+        };
+        changes.push((*id, record));
+    }
+    table.write(changes)
 }
 
 #[cfg(test)]
@@ -171,36 +182,52 @@ mod tests {
     use super::*;
     use std::thread::yield_now;
 
-    /// A pipe stands where the first record is to be written, at which the thread waits until the test reads it.
+    fn parsed(table: &Table, id: GuestId) -> Record {
+        Record::parse(&table.get(id).unwrap().unwrap(), id).unwrap()
+    }
+
     #[test]
     fn of_many_records_of_a_guest_the_last_is_written_and_known_to_be() {
         let folder = tempfile::tempdir().unwrap();
-        let parked = Life::Parked { deadline_real_ns: None, pages: 7 };
+        let table = Arc::new(Table::open(&folder.path().join("registry")).unwrap());
+        let parked = Life::Parked { deadline_real_ns: None, pages: 7, interrupted: false };
         let (first, other) = (record(1, parked), record(2, parked));
         let last = Record { life: Life::Running {}, ..first.clone() };
-        let pipe = folder.path().join(format!(".new-{}", name_of(first.id)));
-        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-        let writer = Writer::start(File::open(folder.path()).unwrap().into()).unwrap();
-        writer.put(first.clone());
-        while writer.shared.lock().begun.is_empty() {
-            yield_now();
-        }
-        writer.put(other.clone());
+        let writer = Writer::start(table.clone()).unwrap();
         for _ in 0..100 {
             writer.put(first.clone());
             writer.put(last.clone());
         }
-        assert_eq!(writer.shared.lock().order.len(), 2, "one job for each guest");
-        assert!(!writer.is_done_with(first.id) && !writer.is_done_with(other.id));
-        assert!(writer.is_done_with(GuestId([3; 16])));
-        std::fs::read(&pipe).unwrap();
+        writer.put(other.clone());
+        assert!(writer.shared.lock().order.len() <= 2, "one job for each guest");
         while !writer.is_done_with(first.id) || !writer.is_done_with(other.id) {
             yield_now();
         }
-        for record in [last, other] {
-            let text = std::fs::read(folder.path().join(name_of(record.id))).unwrap();
-            assert_eq!(Record::parse(&text, record.id), Ok(record));
-        }
-        assert!(writer.take_problem().is_some(), "a pipe cannot be synced");
+        assert!(writer.is_done_with(GuestId([3; 16])));
+        assert_eq!((parsed(&table, last.id), parsed(&table, other.id)), (last, other));
+        assert_eq!(writer.take_problem(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_once_and_tried_again() {
+        let shared = Shared::default();
+        let job = |life| Job::Put(Box::new(record(1, life)));
+        let (old, new) = (
+            Life::Running {},
+            Life::Parked { deadline_real_ns: None, pages: 7, interrupted: false },
+        );
+        let id = record(1, old).id;
+        assert!(shared.failed(vec![(id, job(old))], "full".into()));
+        assert!(shared.failed(vec![], "full still".into()));
+        assert_eq!(shared.lock().problem.take(), Some("full".into()));
+        shared.lock().add(id, job(new));
+        shared.failed(vec![(id, job(old))], "full still".into());
+        let jobs = shared.begin();
+        assert!(matches!(&jobs[..], [(_, Job::Put(record))] if record.life == new), "the newer");
+        shared.lock().over = true;
+        assert!(!shared.failed(jobs, "full still".into()), "not for ever");
+        shared.done();
+        let to_do = shared.lock();
+        assert_eq!((to_do.failures, &to_do.problem), (0, &None));
     }
 }
