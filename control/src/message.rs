@@ -16,6 +16,9 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cut: bool,
     },
+    /// To be the guest's keeper from here on, who is told unasked what becomes of it; answered with
+    /// [`Told::Status`]. Refused while it has one, whose connection has not hung up.
+    Adopt {},
     /// To write a copy of the guest into the file whose descriptor comes along, open for reading and writing
     /// and empty. The guest goes on.
     Snapshot {},
@@ -40,6 +43,13 @@ pub enum Told {
     },
     /// The guest is in its region, and the monitor ends.
     Parked(Parked),
+    /// The guest has ended for any other reason, or was never started: the last that is told, to a keeper, unasked.
+    Ended {
+        /// The monitor's exit status, as `docs/exit-codes.md` has it.
+        status: u8,
+        /// Why, in one line.
+        how: String,
+    },
     /// The snapshot is in its file, and on the disk.
     Snapshot {
         /// Pages in it.
@@ -72,6 +82,9 @@ pub struct Status {
     pub faults: u64,
     /// Times it went on as a copy or from its region; 1 at its start.
     pub generation: u64,
+    /// Whose its region is, as 32 hexadecimal digits, if that outlives the monitor: only then it can be parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_id: Option<String>,
 }
 
 /// What a guest does.
@@ -117,6 +130,12 @@ mod tests {
         assert_eq!(text(&Request::Park { cut: false }), r#"{"ask":"park"}"#);
         assert_eq!(text(&Request::Park { cut: true }), r#"{"ask":"park","cut":true}"#);
         assert_eq!(text(&Request::SwapOut {}), r#"{"ask":"swap_out"}"#);
+        assert_eq!(text(&Request::Adopt {}), r#"{"ask":"adopt"}"#);
+        let told = Told::Ended { status: 143, how: "signal 15".into() };
+        assert_eq!(
+            serde_json::to_string(&told).unwrap(),
+            r#"{"told":"ended","status":143,"how":"signal 15"}"#
+        );
         let told = Told::Refused { why: "it computes".into() };
         assert_eq!(
             serde_json::to_string(&told).unwrap(),

@@ -105,12 +105,14 @@ fn answer(guest: &Guest, request: &Request) -> Told {
             woken: 0,
             faults: 0,
             generation: u64::from(guest.lives.max(1)),
+            guest_id: guest.kept.id().map(|id| id.to_string()),
         }),
         Request::SwapOut {} => Told::SwappedOut { pages: guest.pages },
         Request::Park { .. } => match guest.parked() {
             Some(parked) => Told::Parked(parked),
             None => Told::Refused { why: "it has not run yet; ask again".into() },
         },
+        Request::Adopt {} => Told::Refused { why: "it has a keeper".into() },
         Request::Snapshot {} => {
             Told::Refused { why: "it was parked and is woken; ask again".into() }
         }

@@ -62,8 +62,11 @@ impl Keeper<'_> {
                     self.ask_to_stop(number);
                 }
             }
-            // Nobody asks for these here.
-            Told::Status(_) | Told::SwappedOut { .. } | Told::Snapshot { .. } => {}
+            // Its end is told of by a signal, and nobody asks for the others here.
+            Told::Ended { .. }
+            | Told::Status(_)
+            | Told::SwappedOut { .. }
+            | Told::Snapshot { .. } => {}
         }
     }
 

@@ -59,17 +59,17 @@ impl Keeper<'_> {
         let ready = kept_of(guest)?.open(&self.shared, guest.commit)?;
         let program = &self.settings.monitor;
         if !ready.is_handy() {
-            return ready.start(program, streams);
+            return ready.start(program, streams, None);
         }
         // One that was ended while it waited is told of by its end, and replaced here.
         while let Some(waiting) = self.pool.pop() {
-            match ready.hand_to(waiting, streams) {
+            match ready.hand_to(waiting, streams, None) {
                 Err(error) if error.passes && !self.pool.is_empty() => {}
                 Err(error) if error.passes => break,
                 handed => return handed,
             }
         }
-        ready.hand_to(Waiting::start(program, None)?, streams)
+        ready.hand_to(Waiting::start(program, None)?, streams, None)
     }
 
     /// A guest has a monitor from here on.

@@ -17,9 +17,21 @@ use std::path::Path;
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 8;
 
-/// A non-blocking socket that listens at `path`, for this user alone. A socket that nobody listens at any
-/// more is removed first.
+/// A non-blocking socket that listens at `path`, for this user alone: where a monitor is asked for something,
+/// or adopted. A socket that nobody listens at any more is removed first.
+///
+/// # Errors
+/// When somebody listens there, or nobody can.
+pub fn control_listener(path: &Path) -> Result<OwnedFd, LaunchError> {
+    listening(path).map_err(|why| LaunchError::Host(format!("control socket: {why}")))
+}
+
+/// As [`control_listener`], where a configuration asks for it.
 pub(crate) fn listen(path: &Path, place: &Place<'_>) -> Result<OwnedFd, LaunchError> {
+    listening(path).map_err(|why| place.unavailable(why))
+}
+
+fn listening(path: &Path) -> Result<OwnedFd, String> {
     let attempt = match attempt(path) {
         Err(Errno::EADDRINUSE) if is_left_behind(path) => {
             // Where it cannot be removed, the next attempt says so.
@@ -30,12 +42,12 @@ pub(crate) fn listen(path: &Path, place: &Place<'_>) -> Result<OwnedFd, LaunchEr
     };
     attempt.map_err(|error| {
         let shown = path.display();
-        place.unavailable(match error {
+        match error {
             Errno::EADDRINUSE => {
                 format!("{shown} is taken; remove what is there, or choose another path")
             }
             error => format!("cannot listen at {shown}: {}; choose another path", error.desc()),
-        })
+        }
     })
 }
 
@@ -92,8 +104,11 @@ mod tests {
         let listener = listen_at(&path).unwrap();
         let error = listen_at(&path).unwrap_err();
         assert!(error.starts_with("vm.json: control: /") && error.contains("is taken"), "{error}");
+        let error = control_listener(&path).unwrap_err().to_string();
+        assert!(error.starts_with("control socket: /") && error.contains("is taken"), "{error}");
         drop(listener);
         listen_at(&path).unwrap();
+        control_listener(&path).unwrap();
 
         let file = folder.path().join("file");
         fs::write(&file, "x").unwrap();

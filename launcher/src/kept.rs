@@ -20,6 +20,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 
+/// As much as a machine's description is longer by if it is handed over with a listening socket.
+const LISTENER: &str = "\"listener\":000";
+
 /// What all guests of one keeper have in common.
 pub struct Shared {
     /// Under this the keys of guests are kept; it is nowhere else.
@@ -190,8 +193,7 @@ impl Kept {
             }
             None => (Vec::new(), None),
         };
-        let machine = serde_json::to_vec(&spec)
-            .map_err(|error| LaunchError::Host(format!("cannot describe the machine: {error}")))?;
+        let machine = described(&spec)?;
         Ok(Ready { kept: self, spec, machine, stripes, key, wire: None })
     }
 
@@ -279,10 +281,12 @@ impl Ready<'_> {
     /// Whether a waiting monitor can take it: it takes one message.
     #[must_use]
     pub fn is_handy(&self) -> bool {
-        Waiting::takes(self.machine.len(), FIRST as usize + self.kept.descriptors.len())
+        let (length, count) = (self.machine.len(), FIRST as usize + self.kept.descriptors.len());
+        Waiting::takes(length + LISTENER.len(), count + 1)
     }
 
-    /// Hands it to a monitor that waits, with these standard streams.
+    /// Hands it to a monitor that waits, with these standard streams. If its configuration has no control socket,
+    /// the monitor listens at `listener`: see [`control_listener`](crate::control_listener).
     ///
     /// # Errors
     /// When the monitor has ended, or the host lacks memory.
@@ -290,13 +294,26 @@ impl Ready<'_> {
         &self,
         monitor: Waiting,
         streams: [BorrowedFd<'_>; 3],
+        listener: Option<BorrowedFd<'_>>,
     ) -> Result<Monitor, WakeError> {
-        let descriptors: Vec<BorrowedFd<'_>> =
-            streams.into_iter().chain(self.descriptors()).collect();
-        monitor.hand(&self.machine, &descriptors)
+        let listener = self.wanted(listener);
+        let descriptors = streams.into_iter().chain(self.descriptors());
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.chain(listener).collect();
+        if listener.is_none() {
+            return monitor.hand(&self.machine, &descriptors);
+        }
+        let mut spec = self.spec.clone();
+        spec.control.listener = Some(descriptors.len() as RawFd - 1);
+        monitor.hand(&described(&spec)?, &descriptors)
     }
 
-    /// Starts a monitor for it, with these standard streams: the program `monitor`.
+    /// The listening socket, if the guest has none of its own.
+    fn wanted<'a>(&self, listener: Option<BorrowedFd<'a>>) -> Option<BorrowedFd<'a>> {
+        listener.filter(|_| self.spec.control.listener.is_none())
+    }
+
+    /// Starts a monitor for it, with these standard streams: the program `monitor`. `listener` is as in
+    /// [`Ready::hand_to`].
     ///
     /// # Errors
     /// When it cannot be started.
@@ -304,6 +321,7 @@ impl Ready<'_> {
         mut self,
         monitor: &Path,
         [input, output, error]: [BorrowedFd<'_>; 3],
+        listener: Option<BorrowedFd<'_>>,
     ) -> Result<Monitor, WakeError> {
         let copy = |descriptor: BorrowedFd<'_>| {
             let copied = descriptor.try_clone_to_owned();
@@ -312,6 +330,10 @@ impl Ready<'_> {
         let made = pair().map_err(|error| WakeError::io("cannot make a channel", &error));
         let (channel, theirs) = made?;
         let mut descriptors = self.descriptors().map(copy).collect::<Result<Vec<_>, _>>()?;
+        if let Some(listener) = self.wanted(listener) {
+            self.spec.control.listener = Some(FIRST + descriptors.len() as RawFd);
+            descriptors.push(copy(listener)?);
+        }
         self.spec.control.channel = Some(FIRST + descriptors.len() as RawFd);
         descriptors.push(theirs);
         descriptors.push(seal_spec(&self.spec)?);
@@ -333,6 +355,12 @@ impl Ready<'_> {
             Held::Wire => self.wire.as_ref().map(AsFd::as_fd),
         })
     }
+}
+
+/// A machine as JSON.
+fn described(spec: &MachineSpec) -> Result<Vec<u8>, LaunchError> {
+    let described = serde_json::to_vec(spec);
+    described.map_err(|error| LaunchError::Host(format!("cannot describe the machine: {error}")))
 }
 
 /// Whether input may come at a descriptor later: files have what they have.

@@ -32,6 +32,7 @@ mod store;
 mod swap;
 mod take_over;
 
+pub use control::control_listener;
 pub use error::{LaunchError, WakeError};
 pub use folder::open_own;
 pub use handed::await_machine;

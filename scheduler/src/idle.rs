@@ -38,6 +38,8 @@ pub struct Situation {
     pub deadline_ns: Option<u64>,
     /// A device has something to do at a certain time: until it has, the guest's memory stays.
     pub device_waits: bool,
+    /// Somebody is there who would wake it, were it parked.
+    pub kept: bool,
 }
 
 /// What to do with a guest that idles.
@@ -140,12 +142,14 @@ impl IdleState {
 
     /// The next thing to do with a guest that sleeps since `since_ns`.
     fn sleep(&mut self, situation: Situation, since_ns: u64, done: Done) -> Idle {
-        let Situation { now_ns, deadline_ns, device_waits, .. } = situation;
+        let Situation { now_ns, deadline_ns, device_waits, kept, .. } = situation;
+        // Whoever comes to keep it later has it parked as if it had been kept all the time.
+        let done = Done { parked: done.parked && kept, ..done };
         let IdlePolicy { deep_after_ns, out_after_ns, park, .. } = self.policy;
         let at = |after: Option<u64>, is_done: bool| {
             after.filter(|_| !is_done).map(|after| since_ns.saturating_add(after))
         };
-        let park_at = park.filter(|park| {
+        let park_at = park.filter(|_| kept).filter(|park| {
             let when = now_ns.max(since_ns.saturating_add(park.after_ns));
             deadline_ns.is_none_or(|deadline| deadline >= when.saturating_add(park.horizon_ns))
         });
@@ -211,7 +215,7 @@ mod tests {
     };
 
     fn at(now_ns: u64) -> Situation {
-        Situation { now_ns, ..Situation::default() }
+        Situation { now_ns, kept: true, ..Situation::default() }
     }
 
     #[test]
@@ -290,6 +294,21 @@ mod tests {
         assert_eq!(until(3_500, 10), Idle::SleepUntil(Some(3_000)));
         assert_eq!(until(3_500, 3_000), Idle::Park);
         assert_eq!(until(3_500, 3_001), Idle::SleepUntil(Some(3_500)), "it is nearer by then");
+    }
+
+    #[test]
+    fn a_guest_is_parked_only_while_somebody_keeps_it() {
+        let park = ParkPolicy { after_ns: 3_000, horizon_ns: 500 };
+        let policy = IdlePolicy { deep_after_ns: None, park: Some(park), ..POLICY };
+        let mut idle = IdleState::new(policy);
+        let alone = |now_ns| Situation { kept: false, ..at(now_ns) };
+        assert_eq!(idle.next(alone(0)), Idle::SleepUntil(None));
+        assert_eq!(idle.next(at(1_000)), Idle::SleepUntil(Some(3_000)));
+        assert_eq!(idle.next(alone(4_000)), Idle::SleepUntil(None));
+        assert_eq!(idle.next(at(5_000)), Idle::Park);
+        assert_eq!(idle.next(at(5_010)), Idle::SleepUntil(None), "it could not be parked");
+        assert_eq!(idle.next(alone(6_000)), Idle::SleepUntil(None));
+        assert_eq!(idle.next(at(7_000)), Idle::Park, "another one has come");
     }
 
     #[test]

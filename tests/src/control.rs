@@ -36,8 +36,9 @@ impl Control {
         self.try_ask(request).unwrap_or_else(|| panic!("the monitor is gone: {request:?}"))
     }
 
+    /// What the monitor tells next; `None` if it is gone.
     #[track_caller]
-    fn answer(&self) -> Option<Told> {
+    pub fn answer(&self) -> Option<Told> {
         let mut buffer = Vec::new();
         match denali_control::receive(self.0.as_fd(), &mut buffer) {
             Ok(Received::Message(_)) => {
@@ -46,6 +47,16 @@ impl Control {
             Ok(Received::Gone) => None,
             Ok(Received::Nothing) => panic!("no answer in {PATIENCE:?}"),
             Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    /// Asks to be the guest's keeper, which is what happens, or is refused: why.
+    #[track_caller]
+    pub fn adopt(&self) -> Result<Status, String> {
+        match self.ask(&Request::Adopt {}) {
+            Told::Status(status) => Ok(status),
+            Told::Refused { why } => Err(why),
+            other => panic!("not adopted: {other:?}"),
         }
     }
 

@@ -305,7 +305,8 @@ impl<M: Machine> VcpuLoop<M> {
         let now_ns = self.clock.now_ns();
         let deadline_ns = (wanted != NO_DEADLINE).then_some(wanted);
         let device_waits = self.machine.deadline().is_some();
-        let situation = Situation { now_ns, pending, more, deadline_ns, device_waits };
+        let kept = self.machine.is_kept();
+        let situation = Situation { now_ns, pending, more, deadline_ns, device_waits, kept };
         loop {
             match self.idling.next(situation) {
                 Idle::Run => return Ok(State::Enter),

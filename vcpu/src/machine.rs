@@ -76,6 +76,9 @@ pub trait Machine {
     /// When the memory can neither leave nor stay.
     fn swap_out(&mut self) -> io::Result<()>;
 
+    /// Whether somebody is there who would wake the guest, were it parked.
+    fn is_kept(&self) -> bool;
+
     /// Whether the guest, which sleeps, is to be saved and to go on elsewhere.
     fn may_park(&mut self, now_ns: u64) -> bool;
 

@@ -138,6 +138,10 @@ impl Machine for ScriptedMachine {
         Ok(())
     }
 
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     fn may_park(&mut self, _: u64) -> bool {
         true
     }

@@ -1,10 +1,12 @@
 //! Requests of a keeper or a person: who asks, what is asked, and the answers.
 
+use crate::last_words;
 use denali_control::{Received, Request, Tell, Told, receive};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 /// Most clients at a time; further ones wait in the listening socket's queue.
 const CLIENTS_MAX: usize = 8;
@@ -14,7 +16,7 @@ pub(crate) struct Control {
     /// Readable when somebody has something to say.
     epoll: OwnedFd,
     listener: Option<OwnedFd>,
-    clients: Vec<OwnedFd>,
+    clients: Vec<Arc<OwnedFd>>,
     /// The client that is told of everything: the keeper.
     keeper: Option<RawFd>,
     asked: Option<Asking>,
@@ -35,7 +37,7 @@ impl Control {
     /// neither.
     pub(crate) fn new(
         listener: Option<OwnedFd>,
-        channel: Option<OwnedFd>,
+        channel: Option<Arc<OwnedFd>>,
     ) -> io::Result<Option<Self>> {
         if listener.is_none() && channel.is_none() {
             return Ok(None);
@@ -97,6 +99,30 @@ impl Control {
         self.tell(asking.client, told);
     }
 
+    /// Makes whoever asks the keeper, unless there is one already.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    pub(crate) fn adopt(&mut self) -> Result<(), String> {
+        let Some(asking) = self.asked.as_ref().map(|asking| asking.client) else { return Ok(()) };
+        let gone = self.keeper.filter(|&keeper| self.client(keeper).is_some_and(has_hung_up));
+        // What it last asked for is nobody's wish any more.
+        gone.into_iter().for_each(|keeper| self.forget(keeper));
+        if self.keeper.is_some_and(|keeper| keeper != asking) {
+            return Err("it has a keeper; whoever wants it must wait until that has gone".into());
+        }
+        self.keeper = Some(asking);
+        last_words::are_for(
+            self.clients.iter().find(|socket| socket.as_raw_fd() == asking).cloned(),
+        );
+        Ok(())
+    }
+
+    fn client(&self, number: RawFd) -> Option<BorrowedFd<'_>> {
+        let found = self.clients.iter().find(|socket| socket.as_raw_fd() == number);
+        found.map(|socket| socket.as_fd())
+    }
+
     /// Whether there is a keeper.
     pub(crate) fn has_keeper(&self) -> bool {
         self.keeper.is_some()
@@ -111,8 +137,7 @@ impl Control {
 
     /// A client that does not take what it is told is one no more.
     fn tell(&mut self, client: RawFd, told: &Told) {
-        let found = self.clients.iter().find(|socket| socket.as_raw_fd() == client);
-        if found.is_some_and(|socket| told.tell(socket.as_fd()).is_err()) {
+        if self.client(client).is_some_and(|socket| told.tell(socket).is_err()) {
             self.forget(client);
         }
     }
@@ -122,7 +147,7 @@ impl Control {
             Ok(descriptor) => {
                 // SAFETY: the descriptor was made by the call above and belongs to nobody else.
                 let client = unsafe { OwnedFd::from_raw_fd(descriptor) };
-                self.add(client)
+                self.add(Arc::new(client))
             }
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => {
                 // No room: nobody is heard any more, which is better than to be woken for ever.
@@ -135,7 +160,7 @@ impl Control {
         }
     }
 
-    fn add(&mut self, client: OwnedFd) -> io::Result<()> {
+    fn add(&mut self, client: Arc<OwnedFd>) -> io::Result<()> {
         self.watch(client.as_raw_fd())?;
         self.clients.push(client);
         if self.clients.len() == CLIENTS_MAX
@@ -147,9 +172,8 @@ impl Control {
     }
 
     fn hear(&mut self, client: RawFd) {
-        let Some(socket) = self.clients.iter().find(|socket| socket.as_raw_fd() == client) else {
-            return self.unwatch(client);
-        };
+        let found = self.clients.iter().find(|socket| socket.as_raw_fd() == client).cloned();
+        let Some(socket) = found else { return self.unwatch(client) };
         match receive(socket.as_fd(), &mut self.buffer) {
             Ok(Received::Message(descriptors)) => self.understand(client, descriptors),
             Ok(Received::Nothing) => {}
@@ -174,6 +198,7 @@ impl Control {
         self.clients.retain(|socket| socket.as_raw_fd() != client);
         if self.keeper == Some(client) {
             self.keeper = None;
+            last_words::are_for(None);
         }
         if self.clients.len() == CLIENTS_MAX - 1
             && let Some(listener) = self.listener.as_ref().map(AsRawFd::as_raw_fd)
@@ -200,6 +225,14 @@ impl Control {
     }
 }
 
+/// Whether nobody is at the other end any more, whatever they have said before.
+fn has_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: the structure is valid during the call, which does not wait.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    ready > 0 && polled.revents & libc::POLLHUP != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +249,7 @@ mod tests {
     #[test]
     fn one_request_is_answered_after_the_other() {
         let (ours, theirs) = pair().unwrap();
-        let mut control = Control::new(None, Some(theirs)).unwrap().unwrap();
+        let mut control = Control::new(None, Some(theirs.into())).unwrap().unwrap();
         control.look().unwrap();
         assert!(control.asked().is_none());
         Request::Status {}.tell(ours.as_fd()).unwrap();
@@ -235,7 +268,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_and_who_leaves_is_forgotten() {
         let (ours, theirs) = pair().unwrap();
-        let mut control = Control::new(None, Some(theirs)).unwrap().unwrap();
+        let mut control = Control::new(None, Some(theirs.into())).unwrap().unwrap();
         denali_control::send(ours.as_fd(), b"{}", &[]).unwrap();
         control.look().unwrap();
         assert!(control.asked().is_none());
@@ -244,6 +277,42 @@ mod tests {
         control.look().unwrap();
         assert!(control.clients.is_empty() && !control.has_keeper());
         control.tell_keeper(&Told::SwappedOut { pages: 1 });
+    }
+
+    /// Has a client ask to be the keeper of a guest.
+    fn adopt(control: &mut Control, client: &OwnedFd) -> Result<(), String> {
+        Request::Adopt {}.tell(client.as_fd()).unwrap();
+        loop {
+            control.look().unwrap();
+            match control.asked() {
+                Some(Request::Adopt {}) => break,
+                // What others have asked for.
+                _ => drop(control.take()),
+            }
+        }
+        let adopted = control.adopt();
+        control.take();
+        adopted
+    }
+
+    #[test]
+    fn the_first_who_asks_is_the_keeper_when_there_is_none_any_more() {
+        let [(keeper, theirs), (first, one), (second, two)] = [0; 3].map(|_| pair().unwrap());
+        let mut control = Control::new(None, Some(theirs.into())).unwrap().unwrap();
+        for client in [one, two] {
+            control.add(client.into()).unwrap();
+        }
+        assert!(adopt(&mut control, &first).unwrap_err().contains("has a keeper"));
+        assert!(adopt(&mut control, &keeper).is_ok(), "it is that already");
+        // It goes, and what it asked for just before is still there to be heard.
+        Request::Status {}.tell(keeper.as_fd()).unwrap();
+        drop(keeper);
+        assert_eq!(adopt(&mut control, &first), Ok(()));
+        assert!(adopt(&mut control, &second).is_err());
+        control.tell_keeper(&Told::Parking {});
+        assert_eq!((heard(&first), heard(&second)), (Some(Told::Parking {}), None));
+        drop(first);
+        assert_eq!(adopt(&mut control, &second), Ok(()));
     }
 
     #[test]

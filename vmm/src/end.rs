@@ -1,6 +1,7 @@
 //! The end of a guest: its report, its last event, and the monitor's exit status.
 
 use crate::devices::DeviceCounters;
+use crate::last_words;
 use crate::output::Output;
 use crate::report::Counters;
 use crate::report::CrashReport;
@@ -10,6 +11,7 @@ use denali_hypervisor::kvm::BareMachine;
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
 use serde::Serialize;
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 /// What a monitor can make before it knows its guest.
@@ -41,6 +43,7 @@ pub fn run_prepared(spec: MachineSpec, started: ClockStart, prepared: Prepared) 
     // A panic is a defect of the monitor: it ends the guest with a status that says so.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("denali: the monitor failed, please report it: {panic}");
+        last_words::tell(MONITOR_FAILED, "the monitor failed");
         exit_now(MONITOR_FAILED);
     }));
     let error = match start::run(spec, started, prepared) {
@@ -50,6 +53,7 @@ pub fn run_prepared(spec: MachineSpec, started: ClockStart, prepared: Prepared) 
     let status = error.status().unwrap_or(MONITOR_FAILED);
     eprintln!("denali: {error}");
     output.event(&Failed { message: error.to_string(), status });
+    last_words::tell(status, &error.to_string());
     exit_now(status)
 }
 
@@ -64,6 +68,7 @@ pub(crate) fn exit_now(status: u8) -> ! {
 pub(crate) fn memory_lost(name: &str, output: Output, why: &str) -> ! {
     output.message(&format!("denali: the guest {name} is lost: {why}"));
     output.event(&Lost { name, status: HOST_LACKS, reason: "lost", message: why });
+    last_words::tell(HOST_LACKS, &format!("its memory is lost: {why}"));
     exit_now(HOST_LACKS)
 }
 
@@ -138,6 +143,18 @@ pub(crate) struct Failed {
     pub message: String,
     /// The monitor's exit status.
     pub status: u8,
+}
+
+/// In one line, for whoever cannot wait for the process.
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminated => f.write_str("it terminated itself"),
+            Self::Crashed { report } => write!(f, "it crashed: {}", report.cause.text),
+            Self::Signalled { signal } => write!(f, "signal {signal} ended it"),
+            Self::Parked => f.write_str("it was parked"),
+        }
+    }
 }
 
 /// The exit status for a guest that terminated itself with this value: its low 8 bits.

@@ -9,6 +9,7 @@ mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod guest;
+mod last_words;
 mod machine;
 mod output;
 pub mod report;

@@ -46,6 +46,7 @@ pub fn control_seeds() -> Vec<Vec<u8>> {
         Request::Park { cut: false },
         Request::Park { cut: true },
         Request::Snapshot {},
+        Request::Adopt {},
     ];
     let status = Status {
         name: "web".into(),
@@ -56,6 +57,7 @@ pub fn control_seeds() -> Vec<Vec<u8>> {
         woken: 1,
         faults: 17,
         generation: 2,
+        guest_id: Some("07".repeat(16)),
     };
     let parked = Parked {
         guest_id: "07".repeat(16),
@@ -72,6 +74,7 @@ pub fn control_seeds() -> Vec<Vec<u8>> {
         Told::SwappedOut { pages: 300 },
         Told::Parked(parked),
         Told::Snapshot { pages: 300 },
+        Told::Ended { status: 143, how: "signal 15 ended it".into() },
         Told::Refused { why: "it \"computes\"".into() },
     ];
     let text = |result: serde_json::Result<Vec<u8>>| result.expect("messages can be written");

@@ -47,11 +47,19 @@ fn fixture() -> Fixture {
 
 /// Hands a guest over, as it is received.
 fn hand(ready: &Ready<'_>, output: BorrowedFd<'_>) -> (MachineSpec, Vec<OwnedFd>) {
+    hand_with(ready, output, None)
+}
+
+fn hand_with(
+    ready: &Ready<'_>,
+    output: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+) -> (MachineSpec, Vec<OwnedFd>) {
     assert!(ready.is_handy());
     let null = File::open("/dev/null").unwrap();
     let (socket, theirs) = pair().unwrap();
     let waiting = Waiting::new(7, socket);
-    let monitor = ready.hand_to(waiting, [null.as_fd(), output, null.as_fd()]).unwrap();
+    let monitor = ready.hand_to(waiting, [null.as_fd(), output, null.as_fd()], listener).unwrap();
     assert_eq!(monitor.process, 7);
     let mut message = Vec::new();
     let Received::Message(descriptors) = receive(theirs.as_fd(), &mut message).unwrap() else {
@@ -111,6 +119,25 @@ fn each_monitor_gets_all_that_the_guest_needs() {
 }
 
 #[test]
+fn a_guest_without_a_control_socket_listens_where_its_keeper_says() {
+    let Fixture { root, shared, mut kept, .. } = fixture();
+    let listener = crate::control_listener(&root.path().join("keepers")).unwrap();
+    let inode = |descriptor: BorrowedFd<'_>| fstat(descriptor).unwrap().st_ino;
+    let null = File::open("/dev/null").unwrap();
+    let heard = |kept: &Kept| {
+        let ready = kept.open(&shared, None).unwrap();
+        let (spec, _) = hand_with(&ready, null.as_fd(), Some(listener.as_fd()));
+        // The region is the next monitor's.
+        spec.swap.unwrap().files.into_iter().map(file).for_each(drop);
+        inode(file(spec.control.listener.unwrap()).as_fd())
+    };
+    assert_ne!(heard(&kept), inode(listener.as_fd()), "it has its own");
+    // The last descriptor is no longer named then, and closed.
+    kept.spec.control.listener = None;
+    assert_eq!(heard(&kept), inode(listener.as_fd()));
+}
+
+#[test]
 fn a_region_is_its_monitors_alone() {
     let Fixture { shared, kept, root, .. } = fixture();
     let ready = kept.open(&shared, None).unwrap();
@@ -164,7 +191,7 @@ fn a_guest_that_is_too_much_for_a_message_is_started_with_it() {
     let streams = [null.as_fd(), output.as_fd(), null.as_fd()];
     let monitor = loop {
         // Another test may be starting a program and have this one open for writing.
-        match kept.open(&shared, Some(COMMIT)).unwrap().start(&program, streams) {
+        match kept.open(&shared, Some(COMMIT)).unwrap().start(&program, streams, None) {
             Err(error) if error.to_string().contains("Text file busy") => {}
             started => break started.unwrap(),
         }

@@ -207,10 +207,12 @@ impl Machine for GuestMachine {
         Ok(())
     }
 
+    fn is_kept(&self) -> bool {
+        self.control.as_ref().is_some_and(Control::has_keeper)
+    }
+
     fn may_park(&mut self, _now_ns: u64) -> bool {
-        // Nobody would wake it any more whose keeper has gone.
-        let is_kept = self.control.as_ref().is_some_and(Control::has_keeper);
-        self.residence.is_some() && is_kept && self.can_save_devices()
+        self.residence.is_some() && self.is_kept() && self.can_save_devices()
     }
 
     fn asked(&self) -> Asked {

@@ -18,6 +18,10 @@ impl GuestMachine {
             let told = match control.asked() {
                 None | Some(Request::Park { .. } | Request::Snapshot {}) => return Ok(()),
                 Some(Request::Status {}) => Told::Status(self.status()),
+                Some(Request::Adopt {}) => match control.adopt() {
+                    Ok(()) => Told::Status(self.status()),
+                    Err(why) => Told::Refused { why },
+                },
                 Some(Request::SwapOut {}) if !idle => {
                     Told::Refused { why: "the guest does not idle".into() }
                 }
@@ -74,6 +78,7 @@ impl GuestMachine {
             woken: counters.woken,
             faults: counters.faults,
             generation: self.generation,
+            guest_id: self.identity.guest_id.clone(),
         }
     }
 }

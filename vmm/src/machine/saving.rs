@@ -35,6 +35,10 @@ impl GuestMachine {
         let asked = self.control.as_ref().and_then(|control| control.asked().cloned());
         if let (None, Some(control)) = (&asked, &mut self.control) {
             control.tell_keeper(&Told::Parking {});
+            if !control.has_keeper() {
+                // It has just gone, and nobody would wake the guest.
+                return false;
+            }
         }
         let told = match asked {
             Some(Request::Snapshot {}) => {

@@ -3,6 +3,7 @@
 use super::{StartError, io_error};
 use crate::end::{Ended, Ending, terminated_status};
 use crate::guest;
+use crate::last_words;
 use crate::machine::GuestMachine;
 use crate::report::{Counters, CrashReport, Spread, Subject};
 use denali_arch::image::Image;
@@ -41,6 +42,7 @@ impl Finished {
             }
         };
         let status = ending.status(chosen);
+        let how = (!matches!(ending, Ending::Parked)).then(|| ending.to_string());
         self.guest.machine().output.event(&Ended {
             name: self.spec.name.clone(),
             status,
@@ -49,6 +51,9 @@ impl Finished {
             counters: self.counters(),
             devices: self.guest.machine().device_counters(),
         });
+        if let Some(how) = how {
+            last_words::tell(status, &how);
+        }
         Ok(status)
     }
 

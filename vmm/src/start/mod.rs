@@ -14,7 +14,7 @@ use crate::guest::{self, ImageFile, Memory};
 use crate::machine::{GuestMachine, Identity};
 use crate::output::Output;
 use crate::residence::Residence;
-use crate::{devices, sandbox};
+use crate::{devices, last_words, sandbox};
 use denali_abi::layout::ARGUMENTS_MAX;
 use denali_arch::image::Image;
 use denali_hypervisor::kvm::KvmVm;
@@ -30,6 +30,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Runs the guest that `spec` describes to its end, and ends the process with its exit status: at once,
 /// without taking the machine apart, which the kernel does faster.
@@ -41,6 +42,8 @@ pub(crate) fn run(
     started: ClockStart,
     prepared: Prepared,
 ) -> Result<Infallible, StartError> {
+    let channel = spec.control.channel.map(inherited).map(Arc::new);
+    last_words::are_for(channel.clone());
     let output = Output::new(spec.output);
     let report = spec.report.map(inherited).map(File::from);
     let file = ImageFile::new(inherited(spec.image.file))?;
@@ -89,7 +92,7 @@ pub(crate) fn run(
         .map_err(io_error("set up events"))?;
     let mut bus = devices::attach(&spec, &batcher, &ram, &events)?;
     bus.deliver_singly(spec.cpu.window_ns == Some(0));
-    let control = create_control(&spec, &mut events)?;
+    let control = create_control(&spec, channel, &mut events)?;
     let told = (spec.name.clone(), output);
     let parked = saved.as_ref().filter(|_| !is_copy).map(|saved| saved.generation);
     let residence = found.map(|found| Residence::new(found, ram.clone(), parked, shadows, told));
@@ -158,9 +161,12 @@ fn use_one_heap() {
     }
 }
 
-fn create_control(spec: &MachineSpec, events: &mut Events) -> Result<Option<Control>, StartError> {
-    let of = |descriptor: Option<RawFd>| descriptor.map(inherited);
-    let control = Control::new(of(spec.control.listener), of(spec.control.channel));
+fn create_control(
+    spec: &MachineSpec,
+    channel: Option<Arc<OwnedFd>>,
+    events: &mut Events,
+) -> Result<Option<Control>, StartError> {
+    let control = Control::new(spec.control.listener.map(inherited), channel);
     let control = control.map_err(io_error("set up the control socket"))?;
     if let Some(control) = &control {
         events.watch_control(control.descriptor()).map_err(io_error("watch the control socket"))?;
@@ -181,16 +187,14 @@ fn identity(spec: &MachineSpec, image_length: usize) -> Identity {
 }
 
 fn idle_policy(spec: &MachineSpec) -> IdlePolicy {
+    // Who is there to wake it is asked at the time: a keeper may come later.
     let park = spec.swap.as_ref().filter(|swap| swap.lasting).and_then(|swap| swap.park);
     IdlePolicy {
         sleep: spec.cpu.sleep,
         spin_max_ns: spec.cpu.spin_ns,
         deep_after_ns: spec.cpu.deep_after_ns,
         out_after_ns: spec.swap.as_ref().and_then(|swap| swap.after_ns),
-        // Somebody must be there to wake it.
-        park: park
-            .filter(|_| spec.control.channel.is_some())
-            .map(|park| ParkPolicy { after_ns: park.after_ns, horizon_ns: park.horizon_ns }),
+        park: park.map(|park| ParkPolicy { after_ns: park.after_ns, horizon_ns: park.horizon_ns }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Guests that are parked and go on in another process: by a command, and by a keeper.
 
+mod adopted;
 mod again;
 mod failing;
 mod images;
@@ -11,6 +12,7 @@ use crate::registry::Suite;
 
 pub fn suite() -> Suite {
     let mut suite = Suite { name: "park", cases: again::cases() };
+    suite.cases.extend(adopted::cases());
     suite.cases.extend(images::cases());
     suite.cases.extend(keeping::cases());
     suite.cases.extend(lasting::cases());
