@@ -72,12 +72,12 @@ pub(super) const SECOND_NS: u64 = 1_000_000_000;
 impl Default for Pacing {
     fn default() -> Self {
         Self {
-            stay_ns: 2 * SECOND_NS,
-            stay_max_ns: 60 * SECOND_NS,
-            soon_ns: 60 * SECOND_NS,
+            stay_ns: SECOND_NS,
+            stay_max_ns: 10 * SECOND_NS,
+            soon_ns: 10 * SECOND_NS,
             active_ns: SECOND_NS,
             patience_ns: SECOND_NS / 5,
-            evictions_per_s: 1000,
+            evictions_per_s: 500,
             reserve: 64,
             crowd_ns: 10 * SECOND_NS,
         }

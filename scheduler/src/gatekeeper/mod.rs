@@ -37,7 +37,7 @@ pub type Tenant = u32;
 /// that do neither take no memory, but for a bounded number that have left last.
 ///
 /// Time is in ns of any clock that does not go back; what comes from before is taken as now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gatekeeper {
     now_ns: u64,
     pacing: Pacing,

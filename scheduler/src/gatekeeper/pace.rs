@@ -4,7 +4,7 @@ use super::Pacing;
 use super::limits::SECOND_NS;
 
 /// The rate of decisions that someone has to leave.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     /// When the next one may be told to leave if they had always been told at the highest rate, in ns.
     due_ns: u64,

@@ -4,7 +4,7 @@ use super::{Claim, GuestNumber, Tenant};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     waiting: HashMap<GuestNumber, Waiting>,
     /// By tenant and ticket.

@@ -5,7 +5,7 @@ use super::{GuestNumber, Pacing};
 use std::collections::{HashMap, VecDeque};
 
 /// Bounded memory of who has left.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Recall {
     gone: HashMap<GuestNumber, Gone>,
     /// The same in the order in which they left, with those that have come back since.
@@ -73,7 +73,7 @@ impl Recall {
 
 /// How often guests were wanted lately: counters that many guests share, of which each has four, and the least of these
 /// counts (a count-min sketch). All are halved again and again, so that what was long ago fades.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Visits {
     counters: Vec<u8>,
     /// Visits until all counters are halved.
@@ -89,10 +89,11 @@ impl Visits {
         Self { counters: vec![0; width], remaining: width }
     }
 
-    /// Counters for so many guests in memory: sixteen for each, or more, and a power of two.
+    /// Counters for so many guests in memory: sixty-four for each, or more, and a power of two. So many visits are
+    /// remembered that those of guests on the edge of being kept, which come seldom, are told apart.
     fn width(max_running: u32) -> usize {
         let guests = if max_running == 0 { 16_384 } else { max_running.clamp(256, 1 << 18) };
-        (guests as usize * 16).next_power_of_two()
+        (guests as usize * 64).next_power_of_two()
     }
 
     /// The guest was wanted.

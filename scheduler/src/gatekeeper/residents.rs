@@ -68,7 +68,7 @@ pub(super) enum Scope {
 }
 
 /// Guests in memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Residents {
     all: HashMap<GuestNumber, Resident>,
     /// Those that run and can be parked, by when their least stay is over.
@@ -227,7 +227,7 @@ impl Residents {
 }
 
 /// Guests in an order, all of them and each tenant's.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Ranks {
     all: BTreeSet<(u64, GuestNumber)>,
     own: BTreeSet<(Tenant, u64, GuestNumber)>,

@@ -5,7 +5,7 @@ use super::{Claim, Limits, Quota, Reason, Refusal, Tenant};
 use std::collections::HashMap;
 
 /// What is used of what there is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Room {
     limits: Limits,
     quotas: HashMap<Tenant, Quota>,

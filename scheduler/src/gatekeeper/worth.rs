@@ -33,7 +33,7 @@ const NEW: f64 = 1.0 / 64.0;
 const SCALE_MAX_NS: f64 = 86_400e9;
 
 /// The measure of all guests.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Worth {
     /// How long a guest may be idle that was wanted once and costs the usual, in ns: what those that left were idle, by
     /// the same measure.
