@@ -12,6 +12,7 @@ mod client;
 mod document;
 mod figures;
 mod game;
+mod gatekeeper;
 mod guest;
 mod host;
 mod http;
@@ -22,8 +23,10 @@ mod plot;
 mod precedence;
 mod proc;
 mod programs;
+mod random;
 mod running;
 mod scale;
+mod spread;
 mod startup;
 mod summary;
 mod swap;
@@ -31,6 +34,7 @@ mod table;
 mod targets;
 mod undo;
 mod wake;
+mod zipf;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -72,6 +76,7 @@ fn measure(options: &Options) -> Result<()> {
         Command::Wake(wake) => wake::run(wake),
         Command::Idle(idle) => wake::run_idle(idle),
         Command::Swap(swap) => swap::run(swap),
+        Command::Gatekeeper(gatekeeper) => gatekeeper::run(gatekeeper),
         Command::NativeServer { .. } | Command::NativeSleeper => Ok(()),
     }
 }

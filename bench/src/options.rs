@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// Guests that leave memory and come back: how soon they answer, how fast that goes, what a parked
     /// one costs; partly takes root.
     Swap(SwapOptions),
+    /// The gatekeeper's policy with very many guests, in simulated time, beside what else could decide who is in memory.
+    Gatekeeper(GatekeeperOptions),
     /// The native server that guests are compared with that are woken.
     #[command(hide = true)]
     NativeSleeper,
@@ -215,6 +217,34 @@ pub(crate) struct SwapOptions {
     /// MiB of memory of a large guest.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=2048))]
     pub(crate) mib: u32,
+}
+
+/// Options of `bench gatekeeper`.
+#[derive(Args, Debug)]
+pub(crate) struct GatekeeperOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Registered guests.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(2..=50_000_000))]
+    pub(crate) guests: u32,
+    /// Guests that may be in memory at a time.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) awake: u32,
+    /// How unequally guests are wanted: the one of rank r in proportion to 1/r^alpha; 0 = all alike.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.8, 1.0, 1.2], value_parser = exponent)]
+    pub(crate) alpha: Vec<f64>,
+    /// Requests in a simulated second, on average.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// Simulated seconds that are measured, after as many that are not.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+}
+
+/// An exponent of Zipf's law.
+fn exponent(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=4.0).contains(value));
+    value.ok_or_else(|| "a number from 0 to 4 is wanted".into())
 }
 
 /// What `bench swap` measures.

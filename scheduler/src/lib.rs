@@ -1,9 +1,10 @@
-//! Policy, and nothing but policy: when a guest that asked to idle sleeps, how long a quantum lasts, and
-//! who goes first.
+//! Policy, and nothing but policy: when a guest that asked to idle sleeps, how long a quantum lasts, who goes
+//! first; and who of very many guests is in memory.
 //!
 //! No clock is read and nothing is waited for here: time comes in as nanoseconds, decisions go out.
 
 mod fair;
+pub mod gatekeeper;
 mod idle;
 mod turn;
 

@@ -1,9 +1,9 @@
 //! Clients that come to guests that are parked.
 
 use super::keep::Keep;
-use super::random::Turns;
 use super::visits;
 use crate::latencies::Latencies;
+use crate::random::Turns;
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::thread::sleep;

@@ -27,7 +27,6 @@ mod out;
 mod paging;
 mod place;
 mod plots;
-mod random;
 mod raw;
 mod seen;
 mod single;

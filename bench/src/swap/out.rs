@@ -3,7 +3,6 @@
 use super::arrivals::FIRST_RATE;
 use super::control;
 use super::keep::{Keep, Kind};
-use super::random::Turns;
 use super::subject::Subject;
 use super::visits;
 use super::wake::{GUESTS_PER_RATE, RATE, set};
@@ -11,6 +10,7 @@ use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
 use crate::options::SwapOptions;
+use crate::random::Turns;
 use anyhow::{Result, bail};
 use denali_control::Life;
 use std::net::SocketAddr;

@@ -3,10 +3,10 @@
 use super::arrivals::{FIRST_RATE, next_parked, wake};
 use super::cached;
 use super::keep::{Keep, Kind};
-use super::random::Turns;
 use super::subject::Subject;
 use super::visits;
 use crate::latencies::Latencies;
+use crate::random::Turns;
 use anyhow::{Context, Result};
 
 /// Keepers, each with an image of its own: while the guests that were woken last are awake still, and have their

@@ -3,13 +3,13 @@
 use super::arrivals::{FIRST_RATE, wake};
 use super::control;
 use super::keep::{Keep, Kind};
-use super::random::Turns;
 use super::subject::Subject;
 use super::visits;
 use super::wake::{RATE, set};
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
+use crate::random::Turns;
 use crate::summary::Series;
 use anyhow::Result;
 use denali_control::Life;

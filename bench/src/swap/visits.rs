@@ -1,10 +1,10 @@
 //! Clients: each connects to a guest, asks for what makes it go over its memory, and leaves.
 
 use super::keep::TOUCHED_KIB;
-use super::random::Random;
 use crate::client::complete_body;
 use crate::latencies::Latencies;
 use crate::precedence::Precedence;
+use crate::random::Random;
 use anyhow::{Context, Result, bail};
 use epoll::{ControlOptions, Event, Events};
 use std::collections::HashMap;

@@ -3,12 +3,12 @@
 use super::arrivals::{FIRST_RATE, wake};
 use super::keep::{Keep, Kind};
 use super::memory::Footprint;
-use super::random::Turns;
 use super::single::Single;
 use super::subject::Subject;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::latencies::Latencies;
+use crate::random::Turns;
 use anyhow::Result;
 
 /// Clients per second, for which there are goals.

@@ -4,11 +4,16 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A generator: xorshift, good enough to be nobody's favourite order.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(RandomState::new().hash_one(0) | 1)
+    }
+
+    /// The same numbers for the same seed, which is not 0.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     fn next(&mut self) -> u64 {
@@ -19,21 +24,25 @@ impl Random {
     }
 
     /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
+    }
+
+    /// A number from 0 up to, not including, 1.
+    pub(crate) fn part(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// The time until the next of events that come independently of each other, `rate` of them a second on
     /// average, in seconds.
-    pub(super) fn gap(&mut self, rate: f64) -> f64 {
-        let part = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        -(1.0 - part).ln() / rate
+    pub(crate) fn gap(&mut self, rate: f64) -> f64 {
+        -(1.0 - self.part()).ln() / rate
     }
 }
 
 /// Numbers in an order of chance, each once before any comes again.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     order: Vec<usize>,
     at: usize,
     random: Random,
@@ -41,11 +50,11 @@ pub(super) struct Turns {
 
 impl Turns {
     /// Of the numbers below `count`, which is not 0.
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { order: (0..count).collect(), at: 0, random: Random::new() }
     }
 
-    pub(super) fn next(&mut self) -> usize {
+    pub(crate) fn next(&mut self) -> usize {
         if self.at == 0 {
             for place in (1..self.order.len()).rev() {
                 self.order.swap(place, self.random.below(place + 1));
