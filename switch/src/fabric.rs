@@ -195,9 +195,15 @@ impl Fabric {
     }
 
     /// Has a message wait for a guest that is connected and slow.
-    pub fn queue(&mut self, port: PortNumber, message: &[u8], now_ns: u64) -> Result<(), Reason> {
+    pub fn queue(
+        &mut self,
+        port: PortNumber,
+        message: &[u8],
+        since_ns: u64,
+        published: bool,
+    ) -> Result<(), Reason> {
         let entry = self.ports.get_mut(port).ok_or(Reason::Unknown)?;
-        let held = Held { message: message.into(), since_ns: now_ns, identity: None };
+        let held = Held { message: message.into(), published, since_ns, identity: None };
         self.waiting.put(&mut entry.line, held)
     }
 
@@ -220,7 +226,7 @@ impl Fabric {
             return Err(Reason::NotWaking);
         }
         let identity = wake::identity(&packet);
-        let held = Held { message: message.into(), since_ns, identity };
+        let held = Held { message: message.into(), published, since_ns, identity };
         self.waiting.put(&mut entry.line, held)?;
         let Some(line) = &mut entry.line else { return Ok(false) };
         let wanted = effect == Effect::Wakes && !std::mem::replace(&mut line.wanted, true);
@@ -228,9 +234,9 @@ impl Fabric {
         Ok(wanted)
     }
 
-    /// Counts what was dropped.
-    pub fn count_drop(&mut self, reason: Reason) {
-        *field(&mut self.counters.dropped, reason) += 1;
+    /// Counts packets that were dropped.
+    pub fn count_drops(&mut self, reason: Reason, packets: u64) {
+        *field(&mut self.counters.dropped, reason) += packets;
     }
 }
 

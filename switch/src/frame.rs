@@ -5,9 +5,6 @@ use std::net::Ipv4Addr;
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 
-/// The MAC address that means everybody.
-pub const EVERYBODY: [u8; 6] = [0xff; 6];
-
 /// Bytes of an IPv4 header without options.
 pub const IP_HEADER: usize = 20;
 
@@ -218,6 +215,9 @@ fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
 pub mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The MAC address that means everybody.
+    pub const EVERYBODY: [u8; 6] = [0xff; 6];
 
     /// A packet from one address to another.
     pub fn packet(protocol: u8, from: [u8; 4], to: [u8; 4], payload: &[u8]) -> Vec<u8> {

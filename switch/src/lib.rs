@@ -14,8 +14,6 @@ pub mod client;
 mod fabric;
 #[cfg(feature = "program")]
 mod frame;
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
 #[cfg(feature = "program")]
 mod header;
 pub mod message;

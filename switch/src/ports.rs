@@ -20,6 +20,8 @@ pub struct Entry {
     pub mac: [u8; 6],
     /// Connections of published ports lead to it.
     pub published: bool,
+    /// A timer knows when what waits for it has done so for too long.
+    pub age_is_watched: bool,
     pub group: u32,
     /// Where its guest is among those that are connected.
     pub guest: Option<u32>,
@@ -90,6 +92,7 @@ impl Ports {
                     address,
                     mac,
                     published: false,
+                    age_is_watched: false,
                     group,
                     guest: None,
                     rate,

@@ -10,6 +10,8 @@ use denali_interrupts::held::{Limits, Queue};
 pub struct Held {
     /// Header and frame.
     pub message: Box<[u8]>,
+    /// It is of a published port's connection, which wakes whatever its port.
+    pub published: bool,
     /// Since when, in ns.
     pub since_ns: u64,
     /// What tells it from others, if it does not wait twice.
@@ -136,7 +138,7 @@ mod tests {
     }
 
     fn held(bytes: usize, since_ns: u64) -> Held {
-        Held { message: vec![0; bytes].into(), since_ns, identity: None }
+        Held { message: vec![0; bytes].into(), published: false, since_ns, identity: None }
     }
 
     #[test]
