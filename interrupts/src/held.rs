@@ -65,6 +65,11 @@ impl<T> Queue<T> {
         self.packets.front().map(|(packet, _)| packet)
     }
 
+    /// The packets, the one that has waited longest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.packets.iter().map(|(packet, _)| packet)
+    }
+
     /// Number of packets.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -103,6 +108,7 @@ mod tests {
         assert!(!queue.push('d', 0), "too many packets");
         assert_eq!((queue.len(), queue.bytes(), queue.dropped()), (2, 10, 2));
         assert_eq!(queue.peek(), Some(&'a'));
+        assert_eq!(queue.iter().collect::<String>(), "ac");
         assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some('a'), Some('c'), None]);
         assert_eq!((queue.bytes(), queue.dropped()), (0, 2));
     }

@@ -10,10 +10,14 @@ use std::net::Ipv4Addr;
 /// Number of a port: the supervisor's choice, and index into the table of [`Activity`].
 pub type PortNumber = u32;
 
+/// Most bytes of a message.
+pub const MESSAGE_MAX: usize = 64 << 10;
+
 /// Most ports.
 pub const PORTS_MAX: PortNumber = 1 << 20;
 
-/// What the switch is asked for. It answers none of them but [`Ask::Ports`] and [`Ask::Hello`].
+/// What the switch is asked for. It answers none of them but [`Ask::Hello`], [`Ask::Ports`] and [`Ask::Counters`],
+/// and those that cannot be done, by [`Told::Problem`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "ask")]
 pub enum Ask {
@@ -48,9 +52,23 @@ pub enum Ask {
         #[serde(default)]
         udp: bool,
     },
+    /// To publish a port of a guest no more: its sockets are closed, connections that are there go on.
+    Unpublish {
+        /// The port.
+        port: PortNumber,
+        /// Port in the guest.
+        guest_port: u16,
+        /// Whether the sockets are UDP's.
+        #[serde(default)]
+        udp: bool,
+    },
     /// To say again, of all ports that are wanted by a packet and not connected, that they are: for a supervisor
     /// that has come anew; and all that are connected.
     Ports {},
+    /// What it has counted: is answered by [`Told::Counters`].
+    Counters {},
+    /// To end, and have all guests lose their network.
+    End {},
 }
 
 /// The version of this protocol.
@@ -103,11 +121,86 @@ pub enum Told {
         /// Their ports.
         ports: Vec<PortNumber>,
     },
+    /// The answer to [`Ask::Counters`].
+    Counters {
+        /// What was counted since the switch began.
+        counters: Counters,
+    },
     /// A request could not be done.
     Problem {
         /// Why, in one line.
         message: String,
     },
+}
+
+/// What the whole switch has counted since it began, and what there is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Ports, connected or not.
+    pub ports: u64,
+    /// Guests that are connected.
+    pub connected: u64,
+    /// Frames of guests.
+    pub sent: u64,
+    /// Bytes of these frames.
+    pub sent_bytes: u64,
+    /// Frames to guests.
+    pub received: u64,
+    /// Bytes of these frames.
+    pub received_bytes: u64,
+    /// Packets from the uplink.
+    pub uplink_received: u64,
+    /// Packets to the uplink.
+    pub uplink_sent: u64,
+    /// Connections and peers of published ports that there are.
+    pub connections: u64,
+    /// Times that a packet wanted a guest that was not connected.
+    pub wanted: u64,
+    /// Frames that wait now, for guests that are not connected or slow.
+    pub waiting: u64,
+    /// Bytes of these frames.
+    pub waiting_bytes: u64,
+    /// Packets that were dropped, and why.
+    pub dropped: Dropped,
+}
+
+/// Packets that were dropped, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropped {
+    /// Contradictory, or cut off.
+    pub malformed: u64,
+    /// Under a source that is not the sender's.
+    pub spoofed: u64,
+    /// Larger than packets may be.
+    pub too_long: u64,
+    /// IPv6.
+    pub ipv6: u64,
+    /// Neither IPv4 nor ARP, or with options of IPv4.
+    pub protocol: u64,
+    /// To everybody, or to many.
+    pub broadcast: u64,
+    /// ARP that asks for nobody whom the sender may talk to, or does not ask.
+    pub arp: u64,
+    /// To a guest whom the sender may not talk to.
+    pub forbidden: u64,
+    /// To an address where nobody is.
+    pub unknown: u64,
+    /// To the host or beyond, where nothing leads.
+    pub no_uplink: u64,
+    /// To a guest that is not connected, and not of the kind that wakes it.
+    pub not_waking: u64,
+    /// The same segment again as one that waits.
+    pub repeated: u64,
+    /// No room in what waits for this guest.
+    pub full: u64,
+    /// No room in what waits for all guests.
+    pub crowded: u64,
+    /// Waited for too long.
+    pub aged: u64,
+    /// Refused by the socket or the uplink.
+    pub refused: u64,
 }
 
 /// What a port has done, in the table that the switch shares: 32 bytes, each a number of 8 bytes of the host's order

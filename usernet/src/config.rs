@@ -36,7 +36,16 @@ pub struct Config {
     pub stall_timeout: Duration,
     /// Whether the gateway answers questions about names, at its port 53.
     pub resolves: bool,
+    /// First of the gateway's ports that connections and peers come from, in the guest's eyes; the last is 65,535. There
+    /// must be twice as many as connections.
+    pub first_port: u16,
 }
+
+/// First of the gateway's ports, unless there is a reason for another.
+pub(crate) const FIRST_PORT: u16 = 32_768;
+
+/// Ports there are at least: more than twice as many as peers.
+const PORTS_MIN: usize = 2_100;
 
 impl Config {
     /// A link with 1,500-byte packets, 1,024 connections, and time-outs of 30 and 180 seconds.
@@ -53,6 +62,7 @@ impl Config {
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(180),
             resolves: false,
+            first_port: FIRST_PORT,
         }
     }
 
@@ -68,6 +78,13 @@ impl Config {
         if !(1..=CONNECTIONS_MAX).contains(&self.max_connections) {
             let given = self.max_connections;
             return wrong(format!("max_connections is {given}, not 1 to {CONNECTIONS_MAX}"));
+        }
+        let ports = usize::from(u16::MAX - self.first_port) + 1;
+        if ports < PORTS_MIN || ports < 2 * self.max_connections {
+            return wrong(format!(
+                "first_port is {}, which leaves {ports} ports, not {PORTS_MIN} and twice max_connections",
+                self.first_port
+            ));
         }
         for (name, mac) in [("guest_mac", self.guest_mac), ("gateway_mac", self.gateway_mac)] {
             if mac[0] & 1 != 0 || mac == [0; 6] {
@@ -119,10 +136,12 @@ mod tests {
         assert!(good().check().is_ok());
         let ip = |d| Ipv4Addr::new(10, 0, 2, d);
         type Spoil = fn(&mut Config);
-        let ways: [(&str, Spoil); 6] = [
+        let ways: [(&str, Spoil); 8] = [
             ("mtu", |c| c.mtu = 500),
             ("prefix_len", |c| c.prefix_len = 31),
             ("max_connections", |c| c.max_connections = 0),
+            ("first_port", |c| c.first_port = 64_000),
+            ("first_port", |c| (c.first_port, c.max_connections) = (61_000, 4000)),
             ("guest_mac", |c| c.guest_mac[0] = 1),
             ("gateway_ip", |c| c.gateway_ip = Ipv4Addr::new(10, 0, 2, 255)),
             ("share a /24", |c| c.guest_ip = Ipv4Addr::new(10, 0, 3, 1)),

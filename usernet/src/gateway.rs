@@ -1,5 +1,6 @@
 //! The gateway: brings listeners, connections, the TCP/IP stack and the guest's frames together.
 
+mod carried;
 mod egress;
 mod published;
 
@@ -93,7 +94,7 @@ impl Gateway {
         let seed = RandomState::new().hash_one(0);
         let mut gateway = Self {
             stack: new_stack(&config, &mut queue, seed),
-            table: Table::new(seed >> 32),
+            table: Table::new(config.first_port, seed >> 32),
             queue,
             config,
             epoll,

@@ -8,9 +8,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 /// Peers at once.
 pub const PEERS_MAX: usize = 1024;
 
-/// First of the gateway's ports that stand for peers; the last is 65,535.
-const FIRST_PORT: u16 = 32_768;
-
 /// How long a peer may rest before it is forgotten, in ns.
 const IDLE_NS: u64 = 60_000_000_000;
 
@@ -67,12 +64,13 @@ impl Peers {
         Some(peer.flow)
     }
 
-    /// Adds a peer of a port that leads to `guest_port`; `None` when there are too many.
+    /// Adds a peer of a port that leads to `guest_port`, as one of the ports of a gateway from the given one on; `None` when
+    /// there are too many.
     pub fn add(
         &mut self,
         (port, guest_port): (u32, u16),
         ends: Ends,
-        gateway: Ipv4Addr,
+        gateway: (Ipv4Addr, u16),
         now_ns: u64,
     ) -> Option<Flow> {
         if !self.make_room(now_ns) {
@@ -91,6 +89,11 @@ impl Peers {
         Some(flow)
     }
 
+    /// Whether the guest knows a peer as this.
+    pub fn knows(&self, flow: &Flow) -> bool {
+        self.by_flow.contains_key(flow)
+    }
+
     /// The peer whom the guest answers.
     pub fn answered(&mut self, flow: &Flow, now_ns: u64) -> Option<&Peer> {
         let &slot = self.by_flow.get(flow)?;
@@ -101,9 +104,9 @@ impl Peers {
 
     /// Ends for another peer, whose port of the gateway has been nobody's for as long as can be. There
     /// always is one: there are more ports than peers.
-    fn free_flow(&mut self, gateway: Ipv4Addr, guest_port: u16) -> Flow {
+    fn free_flow(&mut self, (gateway, first_port): (Ipv4Addr, u16), guest_port: u16) -> Flow {
         loop {
-            let port = self.next_port.max(FIRST_PORT);
+            let port = self.next_port.max(first_port);
             self.next_port = port.wrapping_add(1);
             let flow = Flow { remote: SocketAddrV4::new(gateway, port), guest_port };
             if !self.by_flow.contains_key(&flow) {
@@ -175,6 +178,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FIRST_PORT;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -187,7 +191,7 @@ mod tests {
     }
 
     fn add(peers: &mut Peers, number: u32, now_ns: u64) -> Option<Flow> {
-        peers.add((0, 7), ends(number), GATEWAY, now_ns)
+        peers.add((0, 7), ends(number), (GATEWAY, FIRST_PORT), now_ns)
     }
 
     fn full(now_ns: u64) -> Peers {

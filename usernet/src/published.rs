@@ -74,7 +74,7 @@ impl Published {
             }
             let known = self.peers.heard_of(port, ends, now_ns);
             let flow = known.or_else(|| {
-                let gateway = config.gateway_ip;
+                let gateway = (config.gateway_ip, config.first_port);
                 let added = self.peers.add((port, *guest_port), ends, gateway, now_ns);
                 let count = if added.is_some() {
                     &mut counters.peers

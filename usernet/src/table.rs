@@ -5,9 +5,6 @@ use crate::flow::Flow;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
-/// First of the gateway's ephemeral ports; the last is 65,535.
-const FIRST_PORT: u16 = 32_768;
-
 /// Guest sides kept for the next connections, with their buffers.
 const SPARE_MAX: usize = 4;
 
@@ -45,6 +42,8 @@ pub struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
     flows: HashMap<Flow, u32>,
+    /// First of the gateway's ephemeral ports; the last is 65,535.
+    first_port: u16,
     next_port: u16,
     /// By slot, beside each other: looking through all of them is one short pass over memory.
     deadlines: Vec<u64>,
@@ -53,13 +52,15 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table whose ports start somewhere that `seed` decides.
-    pub fn new(seed: u64) -> Self {
+    /// An empty table whose ports are `first_port` and higher, and start somewhere that `seed` decides.
+    pub fn new(first_port: u16, seed: u64) -> Self {
+        let ports = u64::from(u16::MAX - first_port) + 1;
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             flows: HashMap::new(),
-            next_port: FIRST_PORT | seed as u16,
+            first_port,
+            next_port: first_port + (seed % ports) as u16,
             deadlines: Vec::new(),
             spare: Vec::new(),
             active: Vec::new(),
@@ -116,7 +117,7 @@ impl Table {
     pub fn free_flow(&mut self, gateway: Ipv4Addr, guest_port: u16) -> Flow {
         loop {
             let port = self.next_port;
-            self.next_port = port.wrapping_add(1).max(FIRST_PORT);
+            self.next_port = port.wrapping_add(1).max(self.first_port);
             let flow = Flow { remote: SocketAddrV4::new(gateway, port), guest_port };
             if !self.flows.contains_key(&flow) {
                 return flow;
@@ -172,8 +173,9 @@ impl Table {
     /// Gives memory back, when there is no connection.
     pub fn trim(&mut self) {
         if self.len() == 0 {
-            let seed = self.next_port.into();
-            *self = Self { slots: std::mem::take(&mut self.slots), ..Self::new(seed) };
+            let seed = u64::from(self.next_port - self.first_port);
+            let slots = std::mem::take(&mut self.slots);
+            *self = Self { slots, ..Self::new(self.first_port, seed) };
             self.free = (0..self.slots.len() as u32).collect();
             self.deadlines = vec![NEVER; self.slots.len()];
         }
@@ -183,6 +185,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FIRST_PORT;
     use std::net::TcpListener;
 
     fn stream() -> TcpStream {
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn tokens_of_the_past_mean_nothing() {
-        let mut table = Table::new(0);
+        let mut table = Table::new(FIRST_PORT, 0);
         let first = insert(&mut table);
         assert_eq!(Token::from_bits(first.to_bits()), first);
         assert!(table.by_token(first).is_some());
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn ports_are_not_used_again_soon() {
-        let mut table = Table::new(u64::MAX - 2);
+        let mut table = Table::new(FIRST_PORT, 32_765);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100 {
             let token = insert(&mut table);
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn deadlines_wake_their_connections() {
-        let mut table = Table::new(1);
+        let mut table = Table::new(FIRST_PORT, 1);
         let [a, b] = [insert(&mut table), insert(&mut table)];
         assert_eq!(table.deadline(), None);
         table.set_deadline(a.slot, Some(50));
