@@ -37,5 +37,5 @@ mod wheel;
 
 pub use event::{Event, Reason};
 pub use keeper::Keeper;
-pub use order::{Desk, Order, Reply, Stream};
+pub use order::{Desk, Order, Orders, Reply, Stream, desk};
 pub use settings::Settings;

@@ -53,7 +53,10 @@ impl Desk {
 }
 
 /// A desk, and what its keeper has of it.
-pub(crate) fn desk() -> io::Result<(Desk, Orders)> {
+///
+/// # Errors
+/// When the process has no descriptors left.
+pub fn desk() -> io::Result<(Desk, Orders)> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = Arc::new(OwnedFd::from(EventFd::from_flags(flags)?));
     let (orders, taken) = channel();
@@ -61,24 +64,26 @@ pub(crate) fn desk() -> io::Result<(Desk, Orders)> {
 }
 
 /// The orders of all desks.
-pub(crate) struct Orders {
+pub struct Orders {
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
 }
 
 impl Orders {
     /// Readable when there are orders.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
 
     /// The next order, if there is one.
-    pub(crate) fn take(&self) -> Option<Order> {
+    #[must_use]
+    pub fn take(&self) -> Option<Order> {
         self.orders.try_recv().ok()
     }
 
     /// Quiet until the next order.
-    pub(crate) fn hush(&self) {
+    pub fn hush(&self) {
         let _ = nix::unistd::read(&self.bell, &mut [0; 8]);
     }
 }

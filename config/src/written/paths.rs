@@ -11,6 +11,15 @@ impl GuestConfig {
         self.image.contains('/') || self.image.ends_with(".elf")
     }
 
+    /// Every path that it names, as it is written: of the image, if that is a file, of what devices are
+    /// connected to, of the swap region and its key, and of the control socket.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.clone().paths_mut(&mut |path| paths.push(path.clone()));
+        paths
+    }
+
     /// Shows `visit` every path.
     pub(crate) fn paths_mut(&mut self, visit: &mut Visit<'_>) {
         if self.image_is_path() {
