@@ -13,6 +13,7 @@ mod output;
 mod run;
 mod show;
 mod table;
+mod top;
 
 use arguments::{Arguments, Command, ImageCommand};
 use clap::Parser;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Console(arguments) => fleet::console(&arguments),
         Command::Logs(arguments) => fleet::logs(&arguments),
         Command::Events(arguments) => fleet::events(&arguments),
+        Command::Top(arguments) => top::top(&arguments),
         Command::Drain(arguments) => fleet::drain(&arguments),
         Command::Doctor(_) => doctor::doctor(format),
         Command::Schema => show::schema(),

@@ -23,7 +23,7 @@ fn ask(name: &str, answers: Vec<String>, arguments: &[&str]) -> (Output, Vec<Str
 #[test]
 fn all_commands_teach_with_examples() {
     let commands =
-        "create start stop wake remove list inspect console logs events drain park status";
+        "create start stop wake remove list inspect console logs events top drain park status";
     let all = stdout(&run(&["--help"]));
     for command in commands.split(' ') {
         let output = run(&[command, "--help"]);
@@ -46,7 +46,9 @@ fn where_no_supervisor_listens_is_said_what_to_type() {
         ("left.sock", "no supervisor listens at left.sock; start one"),
         (&"x".repeat(200), "is too long for the path of a socket"),
     ] {
-        for command in [&["list"][..], &["create", "a", "hello"], &["stop", "a"], &["drain"]] {
+        for command in
+            [&["list"][..], &["create", "a", "hello"], &["stop", "a"], &["drain"], &["top"]]
+        {
             assert_refused(&[command, &["--socket", socket]].concat(), HOST_LACKS, message);
         }
     }
@@ -277,13 +279,43 @@ fn events_are_told_until_the_supervisor_ends() {
     ];
     let (output, requests) = ask("events.sock", vec![stream(lines)], &["events", "web-?"]);
     assert_eq!(requests, ["GET /v1/events?guest=web-%3F"]);
-    let expected = "1970-01-01 00:00:00.000  web-1: woken after 2100 µs\n\
+    let expected = "1970-01-01 00:00:00.000  web-1: woken after 2.1 ms\n\
                     1970-01-01 00:00:00.001  host: gate: web-2 waits: no memory\n";
     assert_eq!(stdout(&output), expected);
     let (output, _) = ask("events-json.sock", vec![stream(lines)], &["events", "--json"]);
     let text = stdout(&output);
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(first, serde_json::from_str::<Value>(lines[0]).unwrap());
+}
+
+#[test]
+fn top_is_one_picture_where_it_cannot_change() {
+    let sample = |packets: u64| {
+        let mut hot = guest("web-2", "running");
+        hot["packets"] = packets.into();
+        let guests = [guest("web-1", "parked"), hot].map(|guest| guest.to_string());
+        [whole("200 OK", &host(1, 1_700_000_000_000)), stream(guests)]
+    };
+    let answers = || sample(100).into_iter().chain(sample(1_000_100)).collect::<Vec<_>>();
+    let (output, requests) = ask("top.sock", answers(), &["top", "web-*"]);
+    assert_eq!(requests[..2], ["GET /v1/host", "GET /v1/guests?name=web-%2A"]);
+    let text = stdout(&output);
+    for expected in
+        ["denali 0.1.0  up ", "memory ", "swap ", ". parked 40  # running 1", "gate   2 wait"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains('\x1b'), "{text}");
+    // The one that had packets meanwhile comes first.
+    let names: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("web-")).map(|line| &line[..5]).collect();
+    assert_eq!(names, ["web-2", "web-1"], "{text}");
+    let (output, _) = ask("top-json.sock", answers(), &["top", "--once", "--json"]);
+    let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(value["hottest"].as_array().unwrap().len(), 1);
+    assert_eq!(value["hottest"][0]["guest"]["name"], "web-2");
+    assert!(value["hottest"][0]["packets_per_s"].as_f64().unwrap() > 0.0);
+    assert_eq!((&value["wakes_per_s"], &value["host"]["wakes"]), (&0.0.into(), &500.into()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod keep;
 
 pub(crate) use fleet::{
     ActArguments, CreateArguments, DrainArguments, EventsArguments, GuestArguments, ListArguments,
-    LogsArguments, SupervisorArguments,
+    LogsArguments, SupervisorArguments, TopArguments,
 };
 pub(crate) use guest::{CheckArguments, RunArguments, read};
 pub(crate) use keep::{
@@ -20,7 +20,8 @@ use clap::{Args, Parser, Subcommand};
 use denali_abi::status;
 use fleet::{
     CONSOLE_EXAMPLES, CREATE_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, INSPECT_EXAMPLES,
-    LIST_EXAMPLES, LOGS_EXAMPLES, REMOVE_EXAMPLES, START_EXAMPLES, STOP_EXAMPLES, WAKE_EXAMPLES,
+    LIST_EXAMPLES, LOGS_EXAMPLES, REMOVE_EXAMPLES, START_EXAMPLES, STOP_EXAMPLES, TOP_EXAMPLES,
+    WAKE_EXAMPLES,
 };
 use keep::{
     KEEP_EXAMPLES, PARK_EXAMPLES, RESUME_EXAMPLES, SNAPSHOT_EXAMPLES, STATUS_EXAMPLES,
@@ -137,6 +138,9 @@ pub(crate) enum Command {
     /// Tell what happens to guests of the supervisor.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArguments),
+    /// Show how the host and the guests of the supervisor are, as it changes.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArguments),
     /// Have the supervisor park all guests, and end.
     #[command(after_help = DRAIN_EXAMPLES)]
     Drain(DrainArguments),
@@ -228,6 +232,7 @@ impl Arguments {
             Command::Inspect(guest) | Command::Console(guest) => &guest.supervisor,
             Command::Logs(logs) => &logs.guest.supervisor,
             Command::Events(events) => &events.supervisor,
+            Command::Top(top) => &top.supervisor,
             Command::Drain(drain) => &drain.supervisor,
             _ => return None,
         })

@@ -52,7 +52,7 @@ mod tests {
         let state = What::State { state: GuestState::Parked, why: "idle\n".into() };
         assert_eq!(told("web-1", state), "1970-01-01 00:00:01.500  web-1: parked (idle\u{fffd})");
         let woken = told("web-1", What::Woken { micros: 1234 });
-        assert_eq!(woken, "1970-01-01 00:00:01.500  web-1: woken after 1234 µs");
+        assert_eq!(woken, "1970-01-01 00:00:01.500  web-1: woken after 1.2 ms");
         let gate = told("", What::Gate { decision: "3 wait".into() });
         assert_eq!(gate, "1970-01-01 00:00:01.500  host: gate: 3 wait");
     }

@@ -23,6 +23,7 @@ pub(crate) use list::list;
 pub(crate) use list::natural;
 pub(crate) use logs::logs;
 pub(crate) use target::{NamesOrSocket, control_socket, control_sockets, names_or_socket};
+pub(crate) use text::now_ms;
 
 use crate::arguments::SupervisorArguments;
 use crate::output::Failure;

@@ -57,7 +57,8 @@ pub(crate) fn span(ms: u64) -> String {
 /// A span of time in µs, as it is for something that takes little.
 pub(crate) fn micros(micros: u64) -> String {
     match micros {
-        0..10_000 => format!("{micros} µs"),
+        0..1000 => format!("{micros} µs"),
+        1000..10_000 => format!("{}.{} ms", micros / 1000, micros / 100 % 10),
         10_000..10_000_000 => format!("{} ms", micros / 1000),
         _ => format!("{} s", micros / 1_000_000),
     }
@@ -146,7 +147,10 @@ mod tests {
         );
         let spans = [0, 99_999, 100_000, 6_000_000, 172_800_000].map(span);
         assert_eq!(spans, ["0s", "99s", "1m", "1h", "2d"]);
-        assert_eq!([900, 12_345, 61_000_000].map(micros), ["900 µs", "12 ms", "61 s"]);
+        assert_eq!(
+            [900, 2199, 12_345, 61_000_000].map(micros),
+            ["900 µs", "2.1 ms", "12 ms", "61 s"]
+        );
     }
 
     #[test]
