@@ -6,15 +6,18 @@ mod control;
 mod devices;
 mod doctor;
 mod findings;
+mod fleet;
 mod image;
 mod keep;
 mod output;
 mod run;
 mod show;
 mod table;
+mod top;
 
 use arguments::{Arguments, Command, ImageCommand};
 use clap::Parser;
+use denali_client::Action;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -32,6 +35,18 @@ fn main() -> ExitCode {
         Command::Park(arguments) => control::park(&arguments),
         Command::Resume(arguments) => run::resume(&arguments),
         Command::Snapshot(arguments) => control::snapshot(&arguments),
+        Command::Create(arguments) => fleet::create(&arguments),
+        Command::Start(act) => fleet::act(Action::Start, &act.guests, &act.supervisor),
+        Command::Stop(act) => fleet::act(Action::Stop, &act.guests, &act.supervisor),
+        Command::Wake(act) => fleet::act(Action::Wake, &act.guests, &act.supervisor),
+        Command::Remove(act) => fleet::act(Action::Remove, &act.guests, &act.supervisor),
+        Command::List(arguments) => fleet::list(&arguments),
+        Command::Inspect(arguments) => fleet::inspect(&arguments),
+        Command::Console(arguments) => fleet::console(&arguments),
+        Command::Logs(arguments) => fleet::logs(&arguments),
+        Command::Events(arguments) => fleet::events(&arguments),
+        Command::Top(arguments) => top::top(&arguments),
+        Command::Drain(arguments) => fleet::drain(&arguments),
         Command::Doctor(_) => doctor::doctor(format),
         Command::Schema => show::schema(),
         Command::Images(_) => show::images(format),

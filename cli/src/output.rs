@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the reader of standard output has gone away.
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,17 @@ impl Failure {
     /// A failure with a status of `denali_abi::status`.
     pub(crate) fn new(status: u8, message: impl Display) -> Self {
         Self { status, message: message.to_string() }
+    }
+
+    /// The same, with what was done before.
+    pub(crate) fn after(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The exit status.
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> u8 {
+        self.status
     }
 
     /// What failed, in one line.
@@ -74,12 +89,21 @@ pub(crate) fn say(message: &str) {
 /// is no failure.
 pub(crate) fn print(text: &impl Display) -> Result<(), Failure> {
     match io::stdout().write_all(format!("{text}\n").as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        Err(error) => Err(Failure::new(
             denali_abi::status::HOST_LACKS,
             format_args!("standard output cannot be written: {error}"),
         )),
-        _ => Ok(()),
+        Ok(()) => Ok(()),
     }
+}
+
+/// Whether what is printed is read by nobody any more: who only tells may stop.
+pub(crate) fn nobody_reads() -> bool {
+    UNREAD.load(Ordering::Relaxed)
 }
 
 /// Writes JSON on standard output, laid out for reading.

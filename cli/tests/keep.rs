@@ -33,7 +33,7 @@ fn commands_for_guests_teach_with_examples() {
 fn command_lines_without_what_they_need() {
     for (arguments, message) in [
         (&["keep"][..], "required arguments were not provided: <VM.JSON>"),
-        (&["status"], "required arguments were not provided: <SOCK>"),
+        (&["status"], "required arguments were not provided: <SOCK|NAME>"),
         (&["resume", "vm.json"], "required arguments were not provided: --record <FILE>"),
         (&["snapshot", "vm.sock"], "required arguments were not provided: <FILE>"),
         (&["keep", "vm.json", "--pool", "few"], "invalid value 'few' for '--pool <N>'"),

@@ -3,10 +3,9 @@
 use crate::guest::GuestState;
 use serde::{Deserialize, Serialize};
 
-/// Something that happened.
+/// Something that happened. Unknown fields are not told from those of what happened, and ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct Event {
     /// Counts up by one; a gap means that whoever listens was too slow.
     pub number: u64,

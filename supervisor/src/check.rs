@@ -134,9 +134,21 @@ mod tests {
         for name in ["a", "web-1", "A.b_c", "0", &"x".repeat(64)] {
             assert_eq!(name_is_wrong(name), None);
         }
-        for name in
-            ["", ".", "..", ".a", "-a", "a/b", "../a", "a b", "a\0", "ä", "a*", "a\n", &"x".repeat(65)]
-        {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "-a",
+            "a/b",
+            "../a",
+            "a b",
+            "a\0",
+            "ä",
+            "a*",
+            "a\n",
+            &"x".repeat(65),
+        ] {
             assert!(name_is_wrong(name).is_some(), "{name:?}");
         }
         assert!(name_is_wrong(&"x".repeat(9999)).unwrap().len() < 256);
@@ -169,7 +181,10 @@ mod tests {
             (json!({"name": "web", "count": 100_001, "template": "/a"}), "count: 100001"),
             (json!({"name": "w".repeat(62), "count": 10, "template": "/a"}), "name: with \"-10\""),
             (json!({"name": "web", "template": "a"}), "template: \"a\" is not an absolute path"),
-            (json!({"name": "web", "template": "/a/../b"}), "template: \"/a/../b\" has \"..\" in it"),
+            (
+                json!({"name": "web", "template": "/a/../b"}),
+                "template: \"/a/../b\" has \"..\" in it",
+            ),
         ] {
             let wrong = wrong(value);
             assert!(wrong.starts_with(message), "{wrong}");

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::feed::stopped;
-use crate::limits::{HEADERS, HEAD_BYTES};
+use crate::limits::{HEAD_BYTES, HEADERS};
 use crate::server::Api;
 use crate::visitors::{Power, Visit};
 use axum::Router;
@@ -87,7 +87,8 @@ impl Service<Request<Incoming>> for Guarded {
 }
 
 fn only_looks() -> Failure {
-    let message = "this user may look and change nothing; \"admins\" of the supervisor's settings may";
+    let message =
+        "this user may look and change nothing; \"admins\" of the supervisor's settings may";
     Failure::new(StatusCode::FORBIDDEN, crate::failure::LACKING, message)
 }
 

@@ -57,5 +57,9 @@ impl Engine {
 
 /// The keeper has ended, or has given the order up.
 pub(crate) fn gone() -> Failure {
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, DEFECT, "the supervisor gave no answer; it may be ending")
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        DEFECT,
+        "the supervisor gave no answer; it may be ending",
+    )
 }

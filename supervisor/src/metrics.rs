@@ -61,7 +61,11 @@ impl Page {
         self.family("denali_info", "gauge", "Version of the supervisor.");
         self.sample("denali_info", &[("version", &host.version)], 1);
         let started = host.since_ms as f64 / 1e3;
-        self.gauge("denali_start_time_seconds", "When the supervisor started, since 1970.", started);
+        self.gauge(
+            "denali_start_time_seconds",
+            "When the supervisor started, since 1970.",
+            started,
+        );
         self.gauge("denali_draining", "Whether the supervisor stops.", u8::from(host.drains));
         self.gauge("denali_switch_up", "Whether there is a switch.", u8::from(host.switch));
         self.family("denali_guests", "gauge", "Guests by what they do.");

@@ -17,9 +17,11 @@ const FIELDS: usize = 1024 + 8;
 pub(crate) async fn body(body: Body, limit: usize, within: Duration) -> Result<Vec<u8>, Failure> {
     match tokio::time::timeout(within, gather(body, limit)).await {
         Ok(bytes) => bytes,
-        Err(_) => {
-            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, WRONG, "the request's body took too long"))
-        }
+        Err(_) => Err(Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            WRONG,
+            "the request's body took too long",
+        )),
     }
 }
 
@@ -159,7 +161,10 @@ mod tests {
             (r#"{"action": "stop"}"#, "the request: missing field `guests`"),
             (r#"{"action": "explode", "guests": ["a"]}"#, "action: unknown variant `explode`"),
             (r#"{"action": "stop", "guests": ["a", 4]}"#, "guests[1]: invalid type: integer `4`"),
-            (r#"{"action": "stop", "guests": ["a", "b/c"]}"#, "guests[1]: \"b/c\" is not a pattern"),
+            (
+                r#"{"action": "stop", "guests": ["a", "b/c"]}"#,
+                "guests[1]: \"b/c\" is not a pattern",
+            ),
             (r#"{"action": "stop", "guests": ["a"], "x": 1}"#, "x: unknown field `x`"),
             (r#"{"action": "stop", "action": "park", "guests": ["a"]}"#, "the request: duplicate"),
         ] {

@@ -67,8 +67,7 @@ pub(crate) struct Answer {
 
 const JSON: &str = "application/json";
 
-const NAME: Parameter =
-    Parameter { name: "name", kind: Kind::PathName, what: "The guest's name." };
+const NAME: Parameter = Parameter { name: "name", kind: Kind::PathName, what: "The guest's name." };
 
 /// All of it.
 pub(crate) const ROUTES: &[Route] = &[
@@ -223,11 +222,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Shows the host in numbers.",
         parameters: &[],
         body: None,
-        answers: &[Answer {
-            code: 200,
-            what: "The host.",
-            media: Some((JSON, Some("HostView"))),
-        }],
+        answers: &[Answer { code: 200, what: "The host.", media: Some((JSON, Some("HostView"))) }],
         problems: &[],
         handler: |verb| on(verb, host::show),
     },
@@ -238,11 +233,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Says whether the supervisor takes requests: it answers within 1 s, and does not stop.",
         parameters: &[],
         body: None,
-        answers: &[Answer {
-            code: 200,
-            what: "It does.",
-            media: Some((JSON, Some("Health"))),
-        }],
+        answers: &[Answer { code: 200, what: "It does.", media: Some((JSON, Some("Health"))) }],
         problems: &[],
         handler: |verb| on(verb, host::health),
     },
@@ -275,11 +266,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Shows this description.",
         parameters: &[],
         body: None,
-        answers: &[Answer {
-            code: 200,
-            what: "OpenAPI 3.1.",
-            media: Some((JSON, None)),
-        }],
+        answers: &[Answer { code: 200, what: "OpenAPI 3.1.", media: Some((JSON, None)) }],
         problems: &[],
         handler: |verb| on(verb, host::openapi),
     },

@@ -48,8 +48,7 @@ pub fn start(
     options: &Options,
 ) -> io::Result<Child> {
     options.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-    let spec =
-        Spec { control: CONTROL, uplink: uplink.map(|_| UPLINK), options: options.clone() };
+    let spec = Spec { control: CONTROL, uplink: uplink.map(|_| UPLINK), options: options.clone() };
     let mut command = Command::new(program);
     command
         .arg0("denali-switch")
@@ -141,8 +140,8 @@ impl Client {
     /// What the host says: `WouldBlock` if the socket does not block and the switch is behind,
     /// `InvalidData` for a message that is too long.
     pub fn ask(&self, ask: &Ask, passed: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let bytes = message::encode(ask)
-            .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        let bytes =
+            message::encode(ask).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
         Ok(message::send(&self.socket, &bytes, passed)?)
     }
 
@@ -210,8 +209,7 @@ impl Table {
         let null = std::ptr::null_mut();
         let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
         // SAFETY: a new mapping, where the kernel finds room for it.
-        let base =
-            unsafe { libc::mmap(null, TABLE_BYTES, protection, flags, file.as_raw_fd(), 0) };
+        let base = unsafe { libc::mmap(null, TABLE_BYTES, protection, flags, file.as_raw_fd(), 0) };
         match std::ptr::NonNull::new(base.cast()) {
             Some(base) if base.as_ptr() != libc::MAP_FAILED.cast() => Ok(Self { base }),
             _ => Err(io::Error::last_os_error()),

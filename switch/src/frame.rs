@@ -158,8 +158,7 @@ pub fn parse_packet(bytes: &[u8]) -> Result<Packet, Reason> {
     let length = usize::from(number(bytes, 2));
     let payload = bytes.get(header..length).ok_or(Reason::Malformed)?;
     let fragment = number(bytes, 6) & 0x3fff != 0;
-    let transport =
-        if fragment { Transport::Other } else { parse_transport(bytes[9], payload)? };
+    let transport = if fragment { Transport::Other } else { parse_transport(bytes[9], payload)? };
     let (source, destination) = (address(bytes, 12), address(bytes, 16));
     Ok(Packet { source, destination, header, length, transport })
 }
@@ -271,8 +270,7 @@ pub mod tests {
 
     #[test]
     fn segments_are_read() {
-        let bytes =
-            frame(B.0, A.0, &packet(TCP, A.1, B.1, &segment([1234, 80], 7, SYN, b"data")));
+        let bytes = frame(B.0, A.0, &packet(TCP, A.1, B.1, &segment([1234, 80], 7, SYN, b"data")));
         let read = parse(&bytes).unwrap();
         assert_eq!((read.to, read.from), (B.0, A.0));
         let Content::Ip(packet) = read.content else { panic!() };

@@ -113,8 +113,8 @@ fn number(bytes: &[u8; HEADER], at: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{UDP, parse_packet};
     use crate::frame::tests::{datagram, packet, segment};
+    use crate::frame::{UDP, parse_packet};
     use proptest::prelude::*;
 
     const A: [u8; 4] = [10, 0, 0, 2];

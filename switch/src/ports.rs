@@ -76,8 +76,8 @@ impl Ports {
         if self.blocks.len() <= index / BLOCK {
             self.blocks.resize_with(index / BLOCK + 1, || None);
         }
-        let block = self.blocks[index / BLOCK]
-            .get_or_insert_with(|| (0..BLOCK).map(|_| None).collect());
+        let block =
+            self.blocks[index / BLOCK].get_or_insert_with(|| (0..BLOCK).map(|_| None).collect());
         let wakes = wakes.into();
         match &mut block[index % BLOCK] {
             Some(entry) => {

@@ -68,7 +68,10 @@ mod tests {
         let mut answer = Vec::new();
         echo(&bytes, request.len(), &mut answer);
         let (header, packet) = answer.split_at(HEADER + ETHERNET);
-        assert_eq!((&header[HEADER..HEADER + 6], &header[HEADER + 6..HEADER + 12]), (&A.0[..], &B.0[..]));
+        assert_eq!(
+            (&header[HEADER..HEADER + 6], &header[HEADER + 6..HEADER + 12]),
+            (&A.0[..], &B.0[..])
+        );
         assert_eq!((&packet[12..16], &packet[16..20]), (&B.1[..], &A.1[..]));
         assert_eq!(checksum::complement(&packet[..20]), 0);
         assert_eq!(checksum::complement(&packet[20..]), 0);

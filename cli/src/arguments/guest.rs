@@ -97,6 +97,13 @@ pub(crate) fn read(target: &str) -> Result<Document, ConfigError> {
 }
 
 impl ChangeArguments {
+    /// Whether they change nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { set, hypervisor, memory, words, publish } = self;
+        let lists = [set, words, publish];
+        lists.iter().all(|list| list.is_empty()) && hypervisor.is_none() && memory.is_none()
+    }
+
     /// A configuration with the changes that the options ask for.
     pub(crate) fn apply(&self, mut document: Document) -> Result<Document, ConfigError> {
         for assignment in &self.set {

@@ -1,6 +1,7 @@
 //! Keepers, and what is asked of guests that run.
 
 use super::FormatArguments;
+use super::fleet::SupervisorArguments;
 use super::guest::StartArguments;
 use clap::Args;
 use std::path::PathBuf;
@@ -20,12 +21,17 @@ A second one insists.";
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
   denali run web.json --set control=web.sock
-  denali status web.sock
-  denali status /run/denali/*.sock --json";
+  denali status web.sock                    a guest that runs by itself
+  denali status /run/denali/*.sock --json
+  denali status 'web-*'                     guests of the supervisor that have control sockets
+
+What has a / in it, ends in .sock, or is a socket here is the control socket of a guest that runs by itself; anything
+else is the name of a guest of the supervisor, as are all names together with --socket.";
 
 pub(super) const SWAP_OUT_EXAMPLES: &str = "\
 Examples:
   denali swap-out web.sock                  the guest idles: its memory goes to its swap region now
+  denali swap-out web-7                     a guest of the supervisor
 
 The guest comes back when something is for it.";
 
@@ -43,11 +49,12 @@ Examples:
   denali resume web.json --record web.record
 
 The configuration is the one that the guest was started with; --set may change how the guest is reached.
-A guest goes on once: the record is of no use then.";
+A guest goes on once: the record is of no use then. A guest of the supervisor goes on with denali wake.";
 
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   denali snapshot web.sock web.snapshot     the guest goes on
+  denali snapshot web-1 web.snapshot        the same of a guest of the supervisor
   denali run --from web.snapshot --set net.0.backend.user.publish.0=8081:80
 
 A snapshot contains the guest's memory as it is, unencrypted: secrets included. It is made for this user
@@ -81,32 +88,36 @@ pub(crate) struct KeepArguments {
 /// Options of `denali status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArguments {
-    /// Control sockets of guests: `"control"` in their configurations.
-    #[arg(value_name = "SOCK", required = true)]
-    pub(crate) sockets: Vec<PathBuf>,
+    /// Control sockets of guests (`"control"` in their configurations), or names of guests of the supervisor.
+    #[arg(value_name = "SOCK|NAME", required = true)]
+    pub(crate) targets: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) format: FormatArguments,
+    pub(crate) supervisor: SupervisorArguments,
 }
 
-/// Options of `denali swap-out`, and of all commands for a guest that has a monitor.
+/// Options of `denali swap-out`, and of all commands for one guest that has a monitor.
 #[derive(Args, Debug)]
 pub(crate) struct MonitorArguments {
-    /// Control socket of the guest: `"control"` in its configuration.
-    #[arg(value_name = "SOCK")]
-    pub(crate) socket: PathBuf,
+    /// Control socket of the guest (`"control"` in its configuration), or name of a guest of the supervisor.
+    #[arg(value_name = "SOCK|NAME")]
+    pub(crate) target: PathBuf,
     #[command(flatten)]
-    pub(crate) format: FormatArguments,
+    pub(crate) supervisor: SupervisorArguments,
 }
 
 /// Options of `denali park`.
 #[derive(Args, Debug)]
 pub(crate) struct ParkArguments {
+    /// Names of guests of the supervisor, or the control socket of one that runs by itself (`"control"` in its
+    /// configuration).
+    #[arg(value_name = "NAME|SOCK", required = true)]
+    pub(crate) targets: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) monitor: MonitorArguments,
-    /// Park it though it has connections through the user-mode network: they are cut.
+    pub(crate) supervisor: SupervisorArguments,
+    /// Park a guest that runs by itself though it has connections through the user-mode network: they are cut.
     #[arg(long)]
     pub(crate) cut: bool,
-    /// Write what `denali resume` needs to this new file; otherwise it is printed.
+    /// Write what `denali resume` needs for a guest that runs by itself to this new file; otherwise it is printed.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 }

@@ -1,8 +1,13 @@
 //! The command line: its commands and options, their help, and the configuration they make.
 
+mod fleet;
 mod guest;
 mod keep;
 
+pub(crate) use fleet::{
+    ActArguments, CreateArguments, DrainArguments, EventsArguments, GuestArguments, ListArguments,
+    LogsArguments, SupervisorArguments, TopArguments,
+};
 pub(crate) use guest::{CheckArguments, RunArguments, read};
 pub(crate) use keep::{
     KeepArguments, MonitorArguments, ParkArguments, ResumeArguments, SnapshotArguments,
@@ -13,6 +18,11 @@ use crate::output::{Failure, Format};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use denali_abi::status;
+use fleet::{
+    CONSOLE_EXAMPLES, CREATE_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, INSPECT_EXAMPLES,
+    LIST_EXAMPLES, LOGS_EXAMPLES, REMOVE_EXAMPLES, START_EXAMPLES, STOP_EXAMPLES, TOP_EXAMPLES,
+    WAKE_EXAMPLES,
+};
 use keep::{
     KEEP_EXAMPLES, PARK_EXAMPLES, RESUME_EXAMPLES, SNAPSHOT_EXAMPLES, STATUS_EXAMPLES,
     SWAP_OUT_EXAMPLES,
@@ -39,6 +49,8 @@ Examples:
   denali run vm.json --set memory=32MiB     change one field of a configuration
   denali check vm.json                      say what would run, without running it
   denali keep a.json b.json                 guests that leave memory while nobody wants them
+  denali create web web.json --count 100 --start   guests of the supervisor (docs/operating.md)
+  denali top                                how they are
   denali doctor                             say what this host lacks
   denali schema > vm.schema.json            for editors that check as you type";
 
@@ -96,6 +108,42 @@ pub(crate) enum Command {
     /// Write a copy of a guest into a file.
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArguments),
+    /// Have the supervisor make guests.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(CreateArguments),
+    /// Have guests of the supervisor run.
+    #[command(after_help = START_EXAMPLES)]
+    Start(ActArguments),
+    /// Have guests of the supervisor end.
+    #[command(after_help = STOP_EXAMPLES)]
+    Stop(ActArguments),
+    /// Have guests of the supervisor come back to memory.
+    #[command(after_help = WAKE_EXAMPLES)]
+    Wake(ActArguments),
+    /// Have the supervisor forget guests.
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove(ActArguments),
+    /// List guests of the supervisor.
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArguments),
+    /// Show all that is known of a guest of the supervisor.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(GuestArguments),
+    /// Connect this terminal to the console of a guest of the supervisor.
+    #[command(after_help = CONSOLE_EXAMPLES)]
+    Console(GuestArguments),
+    /// Print what a guest of the supervisor has written to its console.
+    #[command(after_help = LOGS_EXAMPLES)]
+    Logs(LogsArguments),
+    /// Tell what happens to guests of the supervisor.
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArguments),
+    /// Show how the host and the guests of the supervisor are, as it changes.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArguments),
+    /// Have the supervisor park all guests, and end.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArguments),
     /// Say what this host lacks, and what is not safe about it.
     Doctor(FormatArguments),
     /// Print the JSON Schema of configurations.
@@ -156,17 +204,38 @@ impl Arguments {
             Command::Run(run) => run.start.format.format(),
             Command::Check(check) => check.format.format(),
             Command::Keep(keep) => keep.format.format(),
-            Command::Status(status) => status.format.format(),
-            Command::SwapOut(swap_out) => swap_out.format.format(),
-            Command::Park(park) => park.monitor.format.format(),
             Command::Resume(resume) => resume.start.format.format(),
-            Command::Snapshot(snapshot) => snapshot.monitor.format.format(),
             Command::Images(format) | Command::Version(format) | Command::Doctor(format) => {
                 format.format()
             }
             Command::Image(ImageCommand::Pack(pack)) => pack.format.format(),
             Command::Schema => Format::Human,
+            _ => self.supervisor().map_or(Format::Human, |asked| asked.format.format()),
         }
+    }
+}
+
+impl Arguments {
+    /// Of a command that can ask a supervisor: which one.
+    fn supervisor(&self) -> Option<&SupervisorArguments> {
+        Some(match &self.command {
+            Command::Status(status) => &status.supervisor,
+            Command::SwapOut(swap_out) => &swap_out.supervisor,
+            Command::Park(park) => &park.supervisor,
+            Command::Snapshot(snapshot) => &snapshot.monitor.supervisor,
+            Command::Create(create) => &create.supervisor,
+            Command::Start(act)
+            | Command::Stop(act)
+            | Command::Wake(act)
+            | Command::Remove(act) => &act.supervisor,
+            Command::List(list) => &list.supervisor,
+            Command::Inspect(guest) | Command::Console(guest) => &guest.supervisor,
+            Command::Logs(logs) => &logs.guest.supervisor,
+            Command::Events(events) => &events.supervisor,
+            Command::Top(top) => &top.supervisor,
+            Command::Drain(drain) => &drain.supervisor,
+            _ => return None,
+        })
     }
 }
 

@@ -2,17 +2,35 @@
 
 use super::{ask, refused, size};
 use crate::arguments::ParkArguments;
+use crate::fleet::{NamesOrSocket, act, names_or_socket};
 use crate::output::{Failure, Format, print, print_json, say};
-use denali_abi::status::HOST_LACKS;
+use denali_abi::status::{BAD_ARGUMENTS, HOST_LACKS};
+use denali_client::Action;
 use denali_control::{Parked, Request, Told};
 use std::fs::{File, OpenOptions, remove_file};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Parks a guest, and writes or prints what it takes to continue it.
+/// Parks guests of the supervisor, or one that runs by itself.
 pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
-    let socket = &arguments.monitor.socket;
+    let names = match names_or_socket(&arguments.targets, &arguments.supervisor)? {
+        NamesOrSocket::Socket(socket) => return park_one(socket, arguments),
+        NamesOrSocket::Names(names) => names,
+    };
+    let option = if arguments.cut { Some("--cut") } else { None };
+    if let Some(option) = option.or(arguments.record.as_ref().map(|_| "--record")) {
+        let text = format!(
+            "{option}: is for guests that run by themselves; the supervisor keeps the records of its own, and cuts no \
+             connections (name a control socket, or leave it out)"
+        );
+        return Err(Failure::new(BAD_ARGUMENTS, text));
+    }
+    act(Action::Park, &names, &arguments.supervisor)
+}
+
+/// Parks a guest that runs by itself, and writes or prints what it takes to continue it.
+fn park_one(socket: &Path, arguments: &ParkArguments) -> Result<(), Failure> {
     // Made before anything is asked: what is parked cannot be undone.
     let made = |path| create(path).map(|file| (path, file));
     let record = arguments.record.as_deref().map(made).transpose()?;
@@ -37,7 +55,7 @@ pub(crate) fn park(arguments: &ParkArguments) -> Result<(), Failure> {
                 ));
                 return print_json(&as_json(&parked));
             }
-            match arguments.monitor.format.format() {
+            match arguments.supervisor.format.format() {
                 Format::Json => print_json(&as_json(&parked)),
                 Format::Human => {
                     let (pages, path) = (size(parked.pages), path.display());

@@ -1,7 +1,8 @@
 //! `denali snapshot`: a copy of a guest goes into a file.
 
 use super::{ask, refused, size};
-use crate::arguments::SnapshotArguments;
+use crate::arguments::{MonitorArguments, SnapshotArguments};
+use crate::fleet::control_socket;
 use crate::output::{Failure, Format, print, print_json};
 use denali_abi::status::HOST_LACKS;
 use denali_control::{Request, Told};
@@ -19,7 +20,8 @@ const PROGRESS: Duration = Duration::from_millis(200);
 
 /// Has the guest write a copy of itself; nothing is left of it if that fails.
 pub(crate) fn snapshot(arguments: &SnapshotArguments) -> Result<(), Failure> {
-    let (socket, path) = (&arguments.monitor.socket, &arguments.file);
+    let MonitorArguments { target, supervisor } = &arguments.monitor;
+    let (socket, path) = (&control_socket(target, supervisor)?, &arguments.file);
     let refuse = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::AlreadyExists => "exists; choose another file, or remove it".to_owned(),
@@ -30,7 +32,7 @@ pub(crate) fn snapshot(arguments: &SnapshotArguments) -> Result<(), Failure> {
     let options = &mut OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(refuse)?;
-    let format = arguments.monitor.format.format();
+    let format = supervisor.format.format();
     let told =
         with_progress(&file, format, || ask(socket, &Request::Snapshot {}, Some(file.as_fd())));
     match told {

@@ -2,24 +2,32 @@
 
 use super::{ask, refused, size};
 use crate::arguments::StatusArguments;
+use crate::fleet::control_sockets;
 use crate::output::{Failure, Format, print, print_json, say};
 use crate::table::Table;
 use denali_control::{Life, Request, Status, Told};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Asks each guest, and shows what they answer; fails as the first does that gives no answer.
 pub(crate) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut failure = None;
-    for path in &arguments.sockets {
-        match status_of(path) {
-            Ok(status) => found.push((path.as_path(), status)),
-            Err(failed) if failure.is_none() => failure = Some(failed),
-            Err(failed) => say(failed.message()),
+    let mut failed = |failed: Failure| match failure {
+        None => failure = Some(failed),
+        Some(_) => say(failed.message()),
+    };
+    for target in &arguments.targets {
+        let sockets = control_sockets(target, &arguments.supervisor);
+        for socket in sockets.unwrap_or_else(|failure| vec![Err(failure)]) {
+            let status = socket.and_then(|socket| Ok((status_of(&socket)?, socket)));
+            match status {
+                Ok((status, socket)) => found.push((socket, status)),
+                Err(failure) => failed(failure),
+            }
         }
     }
-    match arguments.format.format() {
+    match arguments.supervisor.format.format() {
         Format::Json => print_json(&Value::Array(found.iter().map(as_json).collect()))?,
         Format::Human if found.is_empty() => {}
         Format::Human => print(&table(&found))?,
@@ -34,14 +42,14 @@ fn status_of(path: &Path) -> Result<Status, Failure> {
     }
 }
 
-fn as_json((path, status): &(&Path, Status)) -> Value {
+fn as_json((path, status): &(PathBuf, Status)) -> Value {
     // A status is plain data: turning it into JSON cannot fail.
     let mut value = serde_json::to_value(status).unwrap_or_default();
     value["socket"] = json!(path.display().to_string());
     value
 }
 
-fn table(found: &[(&Path, Status)]) -> Table {
+fn table(found: &[(PathBuf, Status)]) -> Table {
     let mut table = Table::default();
     table.row(["NAME", "STATE", "IN MEMORY", "IN REGION", "SWAPPED OUT", "WOKEN", "FAULTS"]);
     for (_, status) in found {

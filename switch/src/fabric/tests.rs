@@ -61,8 +61,7 @@ fn the_policy_says_who_talks_to_whom() {
         let fabric = fabric(policy);
         let mut direct = syn(0, to);
         let length = direct.len();
-        let expected =
-            if allowed { Verdict::Port(to.into(), length) } else { forbidden };
+        let expected = if allowed { Verdict::Port(to.into(), length) } else { forbidden };
         assert_eq!(judge(&fabric, 0, &mut direct), expected, "{policy:?}");
         // Nor does it help to send it through the gateway, as a router would.
         let mut routed = syn(0, to);
@@ -202,15 +201,19 @@ fn who_is_not_there_is_wanted_once() {
 /// Bytes that are nearly a frame of guest 0.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let addresses = prop::sample::select(vec![
-        SWITCH, guest(0), guest(1), guest(2), ([0xff; 6], [255; 4]), (SWITCH.0, OUTSIDE),
+        SWITCH,
+        guest(0),
+        guest(1),
+        guest(2),
+        ([0xff; 6], [255; 4]),
+        (SWITCH.0, OUTSIDE),
     ]);
     let protocols = prop::sample::select(vec![ICMP, TCP, UDP, 99]);
     let payload = prop::collection::vec(any::<u8>(), 0..60);
     let changes = prop::collection::vec((0_usize..90, any::<u8>()), 0..4);
     (addresses.clone(), addresses.clone(), addresses, protocols, payload, changes).prop_map(
         |(to, mac, from, protocol, payload, changes)| {
-            let mut bytes =
-                message(&frame(to.0, mac.0, &packet(protocol, from.1, to.1, &payload)));
+            let mut bytes = message(&frame(to.0, mac.0, &packet(protocol, from.1, to.1, &payload)));
             for (at, byte) in changes {
                 if let Some(place) = bytes.get_mut(at) {
                     *place = byte;

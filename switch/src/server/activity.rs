@@ -21,7 +21,8 @@ pub struct Shared {
 impl Shared {
     /// An empty table.
     pub fn new() -> io::Result<Self> {
-        let file = memfd_create(c"denali-switch", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let file =
+            memfd_create(c"denali-switch", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         ftruncate(&file, TABLE_BYTES as i64)?;
         let table = Table::map_with(&file, libc::PROT_READ | libc::PROT_WRITE)?;
         let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;

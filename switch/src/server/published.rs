@@ -194,9 +194,9 @@ impl Server {
             // Its sockets are those of the gateway, too.
             self.drop_gateway(port);
         }
-        self.published.gates.retain(|&it, gate| {
-            it != port || !gate.listeners.is_empty() || gate.gateway.is_some()
-        });
+        self.published
+            .gates
+            .retain(|&it, gate| it != port || !gate.listeners.is_empty() || gate.gateway.is_some());
     }
 
     /// Publishes nothing of a port any more, and ends its connections.

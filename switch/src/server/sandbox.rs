@@ -116,9 +116,8 @@ fn compile() -> Result<BpfProgram, BackendError> {
 }
 
 fn options(which: &[(libc::c_int, libc::c_int)]) -> Result<Vec<SeccompRule>, BackendError> {
-    let rule = |&(level, name): &(i32, i32)| {
-        SeccompRule::new(vec![equal(1, level)?, equal(2, name)?])
-    };
+    let rule =
+        |&(level, name): &(i32, i32)| SeccompRule::new(vec![equal(1, level)?, equal(2, name)?]);
     which.iter().map(rule).collect()
 }
 

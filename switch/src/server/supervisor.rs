@@ -41,12 +41,8 @@ impl Server {
             return;
         }
         self.lose_supervisor();
-        let one = Supervisor {
-            socket,
-            greeted: false,
-            outbox: VecDeque::new(),
-            watched_for_room: false,
-        };
+        let one =
+            Supervisor { socket, greeted: false, outbox: VecDeque::new(), watched_for_room: false };
         if self.poller.add(&one.socket, Events::EPOLLIN, SUPERVISOR).is_ok() {
             self.supervisor = Some(one);
         }
@@ -195,8 +191,7 @@ impl Server {
 
     /// Says what has changed since it was last said, if the supervisor listens.
     pub(super) fn tell(&mut self) {
-        let listens =
-            self.supervisor.as_ref().is_some_and(|it| it.greeted && it.outbox.is_empty());
+        let listens = self.supervisor.as_ref().is_some_and(|it| it.greeted && it.outbox.is_empty());
         if !listens {
             return;
         }

@@ -179,13 +179,9 @@ mod tests {
 
     #[test]
     fn many_messages_pass_until_there_is_no_room() {
-        let (one, other) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .unwrap();
+        let (one, other) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .unwrap();
         let messages: Vec<Vec<u8>> = (0..BATCH as u8).map(|n| vec![n; 100]).collect();
         let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
         let mut all = 0;
