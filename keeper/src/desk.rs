@@ -105,7 +105,7 @@ fn answer(guest: &Guest, request: &Request) -> Told {
             woken: 0,
             faults: 0,
             generation: u64::from(guest.lives.max(1)),
-            guest_id: guest.kept.id().map(|id| id.to_string()),
+            guest_id: guest.has_region().then(|| guest.id.to_string()),
         }),
         Request::SwapOut {} => Told::SwappedOut { pages: guest.pages },
         Request::Park { .. } => match guest.parked() {
