@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub type Counts = BTreeMap<GuestState, u64>;
 
 /// The host in numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostView {

@@ -8,7 +8,7 @@ use crate::registry::{Life, Record};
 use crate::teller::Teller;
 use denali_config::{Document, Guest as Configured};
 use denali_launcher::{
-    Kept, Launch, LaunchError, Resume, SealedImage, Settings, SwapSpace, host_key,
+    Kept, Launch, LaunchError, Resume, SealedImage, Settings, Snapshot, SwapSpace, host_key,
 };
 use denali_swap::{Commit, GuestId};
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ impl Keeper<'_> {
                 Some(SwapSpace::create(document, &configured, &image, id, key.as_ref())?)
             }
         };
-        let kept = self.keep(document, &configured, (image, space), None)?;
+        let kept = self.keep(document, &configured, (image, space), None, None)?;
         let number = self.guests.len() as u32;
         let id = kept.id().unwrap_or(GuestId([0; 16]));
         self.guests.push(Guest::new(&configured.name, id, Some(kept)));
@@ -64,17 +64,22 @@ impl Keeper<'_> {
     }
 
     /// Opens everything a guest needs, and keeps it.
-    fn keep(
+    pub(crate) fn keep(
         &mut self,
         document: &Document,
         configured: &Configured,
         (image, space): (Rc<SealedImage>, Option<SwapSpace>),
         resume: Option<Commit>,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Kept, LaunchError> {
         let settings = Settings {
             image: Some(&image),
             space: space.as_ref(),
-            resume: resume.map(|commit| Resume::Parked(Some(commit))),
+            resume: match (resume, snapshot) {
+                (Some(commit), _) => Some(Resume::Parked(Some(commit))),
+                (None, snapshot) => snapshot.map(Resume::Snapshot),
+            },
+            has_switch: self.fleet.is_some(),
             ..Settings::new(self.settings.built_in, self.settings.broker)
         };
         let prepared = Launch::prepare(document, &settings);
@@ -139,7 +144,7 @@ impl Keeper<'_> {
             std::thread::sleep(REGION_PAUSE);
         }
         let space = SwapSpace::open(&document, &configured, record.id, key.as_ref())?;
-        let kept = self.keep(&document, &configured, (image, Some(space)), record.commit)?;
+        let kept = self.keep(&document, &configured, (image, Some(space)), record.commit, None)?;
         let number = self.guests.len() as u32;
         self.guests.push(Guest {
             commit: record.commit,

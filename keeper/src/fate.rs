@@ -2,10 +2,12 @@
 
 use crate::clock;
 use crate::event::{Event, Reason};
+use crate::fleet::Goal;
 use crate::guest::{Phase, State, TRIES_MAX};
 use crate::keeper::Keeper;
 use crate::signals::How;
 use denali_abi::status::PARKED;
+use denali_client::Desired;
 use denali_control::{Received, Told, receive};
 use std::os::fd::AsFd;
 
@@ -28,6 +30,9 @@ impl Keeper<'_> {
                     Ok(told) => self.told(number, told),
                     Err(_) => return self.watcher.remove(channel),
                 },
+                Ok(Received::Gone) | Err(_) if living.adopted => {
+                    return self.over(number, How::Gone);
+                }
                 // Its end is told of by a signal.
                 Ok(Received::Gone) | Err(_) => return self.watcher.remove(channel),
             }
@@ -48,35 +53,63 @@ impl Keeper<'_> {
                     Reason::Start => Event::Started { name, pid },
                     _ => Event::Woken { name, micros },
                 });
-                if living.to_park {
+                let came_back = living.reason != Reason::Start;
+                let (to_park, park_soon) = (living.to_park, std::mem::take(&mut living.park_soon));
+                self.runs(number, came_back.then_some(micros));
+                if to_park {
                     self.ask_to_park(number);
+                } else if park_soon {
+                    self.park_running(number);
                 }
             }
+            Told::Ended { status, .. } => living.status = Some(status),
             Told::Parking {} => living.phase = Phase::Parking,
             Told::Parked(parked) => living.parked = Some(parked),
             Told::Refused { why } => {
                 let asked = std::mem::take(&mut living.to_park);
                 living.phase = Phase::Running;
-                self.teller.tell(&Event::NotParked { name, why });
+                self.teller.tell(&Event::NotParked { name, why: why.clone() });
                 if asked {
                     self.ask_to_stop(number);
                 }
+                self.gate_stays(number);
+                self.failed(number, &[Goal::Parked], &why);
             }
-            // Its end is told of by a signal, and nobody asks for the others here.
-            Told::Ended { .. }
-            | Told::Status(_)
-            | Told::SwappedOut { .. }
-            | Told::Snapshot { .. } => {}
+            // Nobody asks for these here.
+            Told::Status(_) | Told::SwappedOut { .. } | Told::Snapshot { .. } => {}
         }
+    }
+
+    /// A guest runs from now on; it has come back within so many µs, unless it has started.
+    fn runs(&mut self, number: u32, came_back: Option<u64>) {
+        self.gate_runs(number);
+        self.changed(number);
+        if let (Some(micros), Some(fleet)) = (came_back, &mut self.fleet) {
+            fleet.woken(micros);
+            self.guests[number as usize].file.wakes += 1;
+        }
+        self.reached(number, Goal::Runs);
     }
 
     /// A guest's monitor has ended.
     pub(crate) fn ended(&mut self, number: u32, how: How) {
         self.listen_to(number);
+        self.over(number, how);
+    }
+
+    /// A guest's monitor is no more, and has said all that it will.
+    fn over(&mut self, number: u32, how: How) {
         let guest = &mut self.guests[number as usize];
+        if guest.living().is_none() {
+            return;
+        }
         let State::Lives(living) = std::mem::replace(&mut guest.state, State::Waits) else {
             return;
         };
+        self.alive -= 1;
+        if self.fleet.is_some() {
+            return self.monitor_ended(number, &living, how);
+        }
         if let Some(parked) = &living.parked {
             return match guest.is_parked_as(parked) {
                 true => self.park(number),
@@ -91,16 +124,12 @@ impl Keeper<'_> {
             (Phase::Waking, _) if was_parked => {
                 self.try_again(number, Some(how), "while it woke");
             }
-            (Phase::Parking, How::Killed(_)) => self.recover_parking(number, how),
-            (Phase::Running, How::Killed(_)) => {
+            (Phase::Parking, How::Killed(_) | How::Gone) => self.recover_parking(number, how),
+            (Phase::Running, How::Killed(_) | How::Gone) => {
                 self.recover_running(number, Some(how), "while it ran");
             }
-            (_, How::Exited(status)) => {
-                self.finish(number, Some(how), &format!("with status {status}"));
-            }
-            (_, How::Killed(signal)) => {
-                self.finish(number, Some(how), &format!("by signal {signal}, before it ran"));
-            }
+            (_, How::Exited(_)) => self.finish(number, Some(how), &how.to_string()),
+            _ => self.finish(number, Some(how), &format!("{how}, before it ran")),
         }
     }
 
@@ -123,7 +152,7 @@ impl Keeper<'_> {
             pages: guest.pages,
             sequence: guest.commit.map_or(0, |commit| commit.sequence),
         });
-        if stops {
+        if stops && self.fleet.is_none() {
             self.stop_parked(number);
         }
     }
@@ -151,7 +180,7 @@ impl Keeper<'_> {
     }
 
     /// Knows the state after the one that was known, if it is in the guest's region.
-    fn take_successor(&mut self, number: u32) -> bool {
+    pub(crate) fn take_successor(&mut self, number: u32) -> bool {
         let guest = &mut self.guests[number as usize];
         let Some(kept) = &guest.kept else { return false };
         let Ok(Some(successor)) = kept.successor_of(guest.commit) else { return false };
@@ -167,8 +196,7 @@ impl Keeper<'_> {
         guest.tries += 1;
         let what = match how {
             None => format!("its monitor ended {when}"),
-            Some(How::Killed(signal)) => format!("its monitor was ended by signal {signal} {when}"),
-            Some(How::Exited(status)) => format!("its monitor ended with status {status} {when}"),
+            Some(how) => format!("its monitor ended {how} {when}"),
         };
         if guest.tries > TRIES_MAX {
             return self.give_up(number, &format!("{what}, {TRIES_MAX} times in a row"));
@@ -191,6 +219,9 @@ impl Keeper<'_> {
     /// A guest cannot be given a monitor. What there is of it stays, so that a keeper with the same state may
     /// try again.
     pub(crate) fn give_up(&mut self, number: u32, why: &str) {
+        if self.fleet.is_some() {
+            return self.fail(number, why);
+        }
         if self.registry.is_none() || self.guests[number as usize].commit.is_none() {
             return self.finish(number, None, why);
         }
@@ -223,7 +254,7 @@ impl Keeper<'_> {
         let guest = &mut self.guests[number as usize];
         guest.state = State::Ended;
         let (status, signal) = match how {
-            None => (None, None),
+            None | Some(How::Gone) => (None, None),
             Some(How::Exited(status)) => (Some(status), None),
             Some(How::Killed(signal)) => (None, Some(signal)),
         };
@@ -236,9 +267,15 @@ impl Keeper<'_> {
 
     /// Remembers on disk how a guest is.
     pub(crate) fn remember(&mut self, number: u32) {
-        if let (Some(registry), Some(record)) =
-            (&self.registry, self.guests[number as usize].record(number, self.stops > 0))
-        {
+        let Some(registry) = &self.registry else { return };
+        let guest = &self.guests[number as usize];
+        let interrupted = self.stops > 0 && guest.file.desired == Desired::Running;
+        // What is not open is as it was written, but for what it does.
+        let record = guest.record(number, interrupted).or_else(|| {
+            let written = registry.get(guest.id).ok()?;
+            Some(guest.update(written, interrupted))
+        });
+        if let Some(record) = record {
             registry.put(record);
         }
     }

@@ -66,6 +66,10 @@ pub(crate) struct File {
     /// When its state changed, in ms since 1970-01-01 UTC.
     pub(crate) since_ms: u64,
     pub(crate) note: Option<Box<str>>,
+    /// Ports to which a packet must go to wake it; none = any.
+    pub(crate) wakes_on: Box<[u16]>,
+    /// Ports of the host lead into it.
+    pub(crate) publishes: bool,
 }
 
 impl Default for File {
@@ -81,6 +85,8 @@ impl Default for File {
             restarts: 0,
             since_ms: 0,
             note: None,
+            wakes_on: Box::default(),
+            publishes: false,
         }
     }
 }
@@ -116,6 +122,39 @@ pub(crate) struct Living {
     pub(crate) stopping_ns: Option<u64>,
     /// How its monitor says that it ended.
     pub(crate) status: Option<u8>,
+    /// It is parked, and comes back at once: its wire leads nowhere.
+    pub(crate) to_return: bool,
+    /// Somebody asked for it to be parked, which is done as soon as it runs.
+    pub(crate) park_soon: bool,
+}
+
+impl Living {
+    /// A guest that has just been given this monitor.
+    pub(crate) fn new(monitor: Monitor, reason: Reason, since_ns: u64) -> Self {
+        Self {
+            monitor,
+            phase: Phase::Waking,
+            reason,
+            since_ns,
+            parked: None,
+            to_park: false,
+            adopted: false,
+            stopping_ns: None,
+            status: None,
+            to_return: false,
+            park_soon: false,
+        }
+    }
+}
+
+impl State {
+    /// The process of its monitor, if it has one.
+    pub(crate) fn process(&self) -> Option<u32> {
+        match self {
+            Self::Lives(living) => Some(living.monitor.process),
+            _ => None,
+        }
+    }
 }
 
 /// How far a guest with a monitor is.
@@ -226,16 +265,6 @@ impl Guest {
     /// stop. `None` if nothing of it is known to be remembered.
     pub(crate) fn record(&self, number: u32, interrupted: bool) -> Option<Record> {
         let kept = self.kept.as_ref()?;
-        let life = match &self.state {
-            State::Waits if self.commit.is_some() => Life::Parked {
-                deadline_real_ns: self.deadline_ns.map(clock::real_of_boot),
-                pages: self.pages,
-                interrupted,
-            },
-            State::Stopped => Life::Stopped {},
-            State::Ended => Life::Failed {},
-            _ => Life::Running {},
-        };
         Some(Record {
             id: self.id,
             name: self.name.to_string(),
@@ -245,10 +274,34 @@ impl Guest {
             image: kept.image_hash().into(),
             configuration: kept.configuration().into(),
             commit: self.commit,
-            life,
+            life: self.life(interrupted),
             desired: self.file.desired,
             note: self.file.note.as_deref().map(str::to_owned),
         })
+    }
+
+    /// A record of it that was written before, brought up to date.
+    pub(crate) fn update(&self, written: Record, interrupted: bool) -> Record {
+        Record {
+            commit: self.commit,
+            life: self.life(interrupted),
+            desired: self.file.desired,
+            note: self.file.note.as_deref().map(str::to_owned),
+            ..written
+        }
+    }
+
+    fn life(&self, interrupted: bool) -> Life {
+        match &self.state {
+            State::Waits if self.commit.is_some() => Life::Parked {
+                deadline_real_ns: self.deadline_ns.map(clock::real_of_boot),
+                pages: self.pages,
+                interrupted,
+            },
+            State::Stopped => Life::Stopped {},
+            State::Ended => Life::Failed {},
+            _ => Life::Running {},
+        }
     }
 }
 

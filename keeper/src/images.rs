@@ -49,6 +49,11 @@ impl<'a> Images<'a> {
         Ok(opened)
     }
 
+    /// Where images are kept, if they are.
+    pub(crate) fn store(&self) -> Option<&ImageStore> {
+        self.store.as_ref()
+    }
+
     /// An image that was kept, called `name` in messages.
     ///
     /// # Errors

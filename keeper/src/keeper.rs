@@ -3,12 +3,14 @@
 use crate::clock::{self, Timer};
 use crate::desk::Desk;
 use crate::event::{Event, Reason};
+use crate::fleet::Fleet;
 use crate::guest::Guest;
 use crate::images::Images;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::signals::{Signals, next_exit};
 use crate::teller::Teller;
+use crate::wake::start_waiting;
 use crate::watcher::{Happened, Token, Watcher};
 use crate::wheel::Wheel;
 use denali_launcher::{LaunchError, Shared, Waiting};
@@ -22,6 +24,12 @@ pub(crate) const REFILL_PAUSE_MS: i32 = 20;
 
 /// How long it is left alone if that fails.
 const FAILED_PAUSE_MS: i32 = 1000;
+
+/// A monitor that waits for a guest, and the socket at which it will listen for whoever adopts it.
+pub(crate) struct Pooled {
+    pub(crate) monitor: Waiting,
+    pub(crate) socket: Option<OwnedFd>,
+}
 
 /// Looks after guests, in one thread: starts them, holds what wakes them while they are parked, wakes them,
 /// and sees to their ends.
@@ -39,12 +47,18 @@ pub struct Keeper<'a> {
     pub(crate) active: usize,
     /// Guests by their monitors' processes.
     pub(crate) children: HashMap<u32, u32>,
-    pub(crate) pool: Vec<Waiting>,
+    pub(crate) pool: Vec<Pooled>,
+    /// Guests that have monitors.
+    pub(crate) alive: usize,
+    /// What is known beside of all guests of a host.
+    pub(crate) fleet: Option<Box<Fleet>>,
     /// Guests that are given a monitor when nothing else is to be done: at the start, and to be stopped.
     pub(crate) queue: VecDeque<(u32, Reason)>,
     pub(crate) watcher: Watcher,
     pub(crate) wheel: Wheel,
     pub(crate) desk: Desk,
+    /// It was asked to end, and leave its guests as they are.
+    pub(crate) leaves: bool,
     /// Times it was asked to stop.
     pub(crate) stops: u32,
     /// Standard streams of monitors: no input, and where their messages go.
@@ -70,6 +84,16 @@ impl<'a> Keeper<'a> {
         settings: Settings<'a>,
         tell: impl FnMut(&Event<'_>) + 'a,
     ) -> Result<Self, LaunchError> {
+        let mut keeper = Self::without_guests(settings, tell)?;
+        keeper.resume_all()?;
+        Ok(keeper)
+    }
+
+    /// A keeper that does not know yet what its state has.
+    pub(crate) fn without_guests(
+        settings: Settings<'a>,
+        tell: impl FnMut(&Event<'_>) + 'a,
+    ) -> Result<Self, LaunchError> {
         // First of all, so that every thread has them blocked.
         let signals = Signals::new().map_err(host("take signals"))?;
         let registry = settings.state.map(Registry::open).transpose()?;
@@ -82,7 +106,7 @@ impl<'a> Keeper<'a> {
             .map_err(host("wait for events"))?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let messages = io::stderr().as_fd().try_clone_to_owned();
-        let mut keeper = Self {
+        Ok(Self {
             teller: Teller::new(tell),
             shared: Shared::new()?,
             images,
@@ -96,6 +120,7 @@ impl<'a> Keeper<'a> {
             watcher,
             wheel: Wheel::new(clock::boot_ns()),
             desk: Desk::default(),
+            leaves: false,
             stops: 0,
             null: null.map_err(host("open /dev/null"))?.into(),
             messages: messages.map_err(host("copy standard error"))?,
@@ -104,9 +129,9 @@ impl<'a> Keeper<'a> {
             signals,
             timer,
             settings,
-        };
-        keeper.resume_all()?;
-        Ok(keeper)
+            alive: 0,
+            fleet: None,
+        })
     }
 
     /// Looks after its guests until all of them have ended, or it is asked to stop.
@@ -118,13 +143,17 @@ impl<'a> Keeper<'a> {
     /// When the host fails it.
     pub fn run(mut self) -> Result<(), LaunchError> {
         while !self.is_over() {
-            self.timer.set(self.wheel.next_ns()).map_err(host("set a timer"))?;
+            self.timer.set(self.next_ns()).map_err(host("set a timer"))?;
             let happened = self.watcher.wait(self.patience()).map_err(host("wait for events"))?;
             if happened.is_empty() {
                 self.use_spare_time();
             }
             for event in happened {
                 self.take(event)?;
+            }
+            if self.fleet.is_some() {
+                self.work();
+                self.admit();
             }
             if let Some(message) = self.registry.as_ref().and_then(Registry::take_problem) {
                 self.teller.tell(&Event::Notice { name: "", message });
@@ -138,15 +167,19 @@ impl<'a> Keeper<'a> {
             Token::Source(guest, source) => self.came(guest, source, hung_up),
             Token::Channel(guest) => self.listen_to(guest),
             Token::Client(client) => self.serve_client(client),
+            Token::Orders => self.take_orders(),
+            Token::Switch => self.hear_switch(),
             Token::Timer => self.time_passed(),
             Token::Signals => {
-                for _ in 0..self.signals.take().map_err(host("take signals"))? {
+                let asked = self.signals.take().map_err(host("take signals"))?;
+                self.leaves |= asked.leaves && self.fleet.is_some();
+                for _ in 0..asked.stops {
                     self.stop();
                 }
                 while let Some(exit) = next_exit() {
                     match self.children.remove(&exit.process) {
                         Some(guest) => self.ended(guest, exit.how),
-                        None => self.pool.retain(|monitor| monitor.process() != exit.process),
+                        None => self.leaves_pool(exit.process),
                     }
                 }
             }
@@ -154,9 +187,34 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// When something is to be done although nothing happens, in ns of the boot time.
+    fn next_ns(&self) -> Option<u64> {
+        let fleet = self.fleet.as_ref().and_then(|fleet| fleet.next_ns());
+        [self.wheel.next_ns(), fleet].into_iter().flatten().min()
+    }
+
+    /// A monitor that waits for a guest has ended.
+    fn leaves_pool(&mut self, process: u32) {
+        let before = self.pool.len();
+        self.pool.retain(|pooled| pooled.monitor.process() != process);
+        if self.pool.len() < before {
+            self.remove_socket(process);
+        }
+    }
+
+    /// The pool is needed no more.
+    pub(crate) fn empty_pool(&mut self) {
+        for pooled in std::mem::take(&mut self.pool) {
+            self.remove_socket(pooled.monitor.process());
+        }
+    }
+
     fn time_passed(&mut self) {
         self.timer.take();
         let (now, mut due) = (clock::boot_ns(), Vec::new());
+        if self.fleet.is_some() {
+            self.fleet_time_passed(now);
+        }
         self.wheel.advance(now, &mut due);
         for number in due {
             let guest = &mut self.guests[number as usize];
@@ -168,7 +226,8 @@ impl<'a> Keeper<'a> {
 
     /// How long to wait for events before there is something else to do, in ms.
     fn patience(&self) -> Option<i32> {
-        if self.may_take_from_queue() {
+        let busy = self.fleet.as_ref().is_some_and(|fleet| fleet.is_busy());
+        if busy || self.may_take_from_queue() {
             return Some(0);
         }
         let lacks = self.pool.len() < self.settings.pool && self.stops == 0;
@@ -182,8 +241,9 @@ impl<'a> Keeper<'a> {
                 self.wake(guest, reason);
             }
         } else if self.pool.len() < self.settings.pool && self.stops == 0 {
-            match Waiting::start(&self.settings.monitor, self.shared.kvm()) {
-                Ok(monitor) => self.pool.push(monitor),
+            let (program, kvm) = (&self.settings.monitor, self.shared.kvm());
+            match start_waiting(program, kvm, self.fleet.as_deref()) {
+                Ok(pooled) => self.pool.push(pooled),
                 // Who wakes without one is told why it cannot be started.
                 Err(_) => self.pause_ms = FAILED_PAUSE_MS,
             }

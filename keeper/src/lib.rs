@@ -14,6 +14,7 @@
 //! | `wheel`, `watcher`, `signals`, `clock` | what is waited for |
 //! | `registry` | what is remembered on disk |
 //! | `order` | what other threads ask it for |
+//! | `fleet` | all guests of a host, for a supervisor |
 //! | `images` | the images of guests |
 
 mod add;
@@ -21,6 +22,7 @@ mod clock;
 mod desk;
 mod event;
 mod fate;
+mod fleet;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod guest;
@@ -38,6 +40,7 @@ mod watcher;
 mod wheel;
 
 pub use event::{Event, Reason};
+pub use fleet::Supervision;
 pub use keeper::Keeper;
 pub use order::{Desk, Order, Orders, Reply, Stream, desk};
 pub use settings::Settings;

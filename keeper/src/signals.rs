@@ -3,8 +3,8 @@
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::{fmt, io};
 
 /// SIGCHLD, and those that stop it, are blocked and read from a descriptor.
 ///
@@ -12,6 +12,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// monitor can take it.
 pub(crate) struct Signals {
     descriptor: SignalFd,
+}
+
+/// What signals ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// To stop, so many times.
+    pub(crate) stops: u32,
+    /// To end, and leave guests as they are.
+    pub(crate) leaves: bool,
 }
 
 /// A child that has ended.
@@ -28,13 +37,25 @@ pub(crate) enum How {
     Exited(u8),
     /// By this signal.
     Killed(i32),
+    /// Nobody saw it: it was no child.
+    Gone,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "with status {status}"),
+            Self::Killed(signal) => write!(f, "by signal {signal}"),
+            Self::Gone => f.write_str("in a way that nobody saw"),
+        }
+    }
 }
 
 impl Signals {
     /// Takes signals from here on.
     pub(crate) fn new() -> io::Result<Self> {
         let mut taken = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM] {
+        for signal in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1] {
             taken.add(signal);
         }
         taken.thread_block()?;
@@ -47,13 +68,17 @@ impl Signals {
         self.descriptor.as_fd()
     }
 
-    /// Takes the signals that have come; says how many of them ask to stop.
-    pub(crate) fn take(&self) -> io::Result<u32> {
-        let mut stops = 0;
+    /// Takes the signals that have come.
+    pub(crate) fn take(&self) -> io::Result<Asked> {
+        let mut asked = Asked::default();
         while let Some(signal) = self.descriptor.read_signal()? {
-            stops += u32::from(signal.ssi_signo != libc::SIGCHLD as u32);
+            match signal.ssi_signo as i32 {
+                libc::SIGCHLD => {}
+                libc::SIGUSR1 => asked.leaves = true,
+                _ => asked.stops += 1,
+            }
         }
-        Ok(stops)
+        Ok(asked)
     }
 }
 

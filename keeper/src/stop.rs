@@ -1,6 +1,8 @@
 //! The keeper is asked to stop.
 
+use crate::clock;
 use crate::event::Reason;
+use crate::fleet::Fleet;
 use crate::guest::{Guest, Phase, State};
 use crate::keeper::Keeper;
 use denali_control::{Request, Tell};
@@ -14,11 +16,16 @@ impl Keeper<'_> {
     /// next one insists.
     pub(crate) fn stop(&mut self) {
         self.stops += 1;
-        self.pool.clear();
+        self.empty_pool();
         self.queue.clear();
+        if let (Some(fleet), 1) = (&mut self.fleet, self.stops) {
+            let patience_ns = fleet.told.host.drain.0;
+            fleet.drain_ns = Some(clock::boot_ns().saturating_add(patience_ns));
+        }
         for number in 0..self.guests.len() as u32 {
             match (&self.guests[number as usize].state, self.stops) {
                 (State::Ended | State::Stopped | State::Vacant, _) => {}
+                (State::Waits, _) if self.fleet.is_some() => {}
                 (State::Waits, _) => self.stop_parked(number),
                 (State::Lives(_), 1) if self.registry.is_some() => self.ask_to_park(number),
                 (State::Lives(_), _) => self.ask_to_stop(number),
@@ -58,8 +65,8 @@ impl Keeper<'_> {
     /// Whether there is nothing more to wait for.
     pub(crate) fn is_over(&self) -> bool {
         match self.stops {
-            0 => self.active == 0,
-            _ => self.children.is_empty() && self.queue.is_empty() && !self.host_is_asked_again(),
+            0 => self.leaves || (self.active == 0 && self.fleet.is_none()),
+            _ => self.alive == 0 && self.queue.is_empty() && !self.host_is_asked_again(),
         }
     }
 
@@ -71,12 +78,15 @@ impl Keeper<'_> {
     }
 
     pub(crate) fn may_take_from_queue(&self) -> bool {
-        !self.queue.is_empty() && (self.stops == 0 || self.children.len() < STOPPING_MAX)
+        !self.queue.is_empty() && (self.stops == 0 || self.alive < STOPPING_MAX)
     }
 
     /// The end: what cannot go on later is given up, and what is remembered is on the disk.
     pub(crate) fn close(&mut self) {
-        self.pool.clear();
+        self.empty_pool();
+        if let Some(fleet) = self.fleet.take() {
+            return self.close_fleet(*fleet);
+        }
         for number in 0..self.guests.len() as u32 {
             let guest = &self.guests[number as usize];
             let goes_on_later = self.registry.is_some() && guest.commit.is_some();
@@ -86,6 +96,20 @@ impl Keeper<'_> {
                 false => {}
             }
         }
+        self.close_registry();
+    }
+
+    /// Guests of a fleet stay as they are: a keeper that comes finds them.
+    fn close_fleet(&mut self, fleet: Fleet) {
+        if self.alive == 0
+            && let Some(network) = &fleet.network
+        {
+            network.end();
+        }
+        self.close_registry();
+    }
+
+    fn close_registry(&mut self) {
         if let Some(message) = self.registry.take().and_then(|registry| registry.finish()) {
             self.teller.tell(&crate::event::Event::Notice { name: "", message });
         }

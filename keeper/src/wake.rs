@@ -3,14 +3,15 @@
 
 use crate::clock;
 use crate::event::{Event, Reason};
-use crate::guest::{Guest, Living, Phase, State};
-use crate::keeper::{Keeper, REFILL_PAUSE_MS};
+use crate::fleet::Fleet;
+use crate::guest::{Guest, Living, State};
+use crate::keeper::{Keeper, Pooled, REFILL_PAUSE_MS};
 use crate::watcher::Token;
 use denali_launcher::{Kept, LaunchError, Monitor, Waiting, WakeError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -25,15 +26,22 @@ const UNWRITTEN_PAUSE_NS: u64 = 2_000_000;
 const PAUSES_MAX: u8 = 10;
 
 impl Keeper<'_> {
-    /// Gives a guest that has no monitor one.
+    /// Gives a guest that has no monitor one, as soon as it is let in.
     pub(crate) fn wake(&mut self, number: u32, reason: Reason) {
         if !self.guests[number as usize].waits() {
             return;
         }
-        let since_ns = clock::boot_ns();
+        match self.fleet {
+            Some(_) => self.want(number, reason),
+            None => self.let_in(number, reason, clock::boot_ns()),
+        }
+    }
+
+    /// Gives a guest a monitor, which is wanted for this reason since then.
+    pub(crate) fn let_in(&mut self, number: u32, reason: Reason, since_ns: u64) {
         if !self.guests[number as usize].is_remembered(self.registry.as_ref()) {
             self.guests[number as usize].postponed = Some(reason);
-            return self.wheel.set(number, since_ns.saturating_add(UNWRITTEN_PAUSE_NS));
+            return self.wheel.set(number, clock::boot_ns().saturating_add(UNWRITTEN_PAUSE_NS));
         }
         self.wheel.clear(number);
         match self.give_monitor(number) {
@@ -44,7 +52,7 @@ impl Keeper<'_> {
             }
             Err(error) if error.passes => {
                 self.guests[number as usize].postponed = Some(reason);
-                self.wake_later(number, &error, since_ns);
+                self.wake_later(number, &error, clock::boot_ns());
             }
             Err(error) => self.give_up(number, &error.to_string()),
         }
@@ -52,24 +60,32 @@ impl Keeper<'_> {
     }
 
     fn give_monitor(&mut self, number: u32) -> Result<Monitor, WakeError> {
+        self.warm(number)?;
         let guest = &self.guests[number as usize];
         let output = self.settings.logs.map(|logs| log_of(logs, &guest.name)).transpose()?;
         let output = output.as_ref().map_or(self.null.as_fd(), AsFd::as_fd);
         let streams = [self.null.as_fd(), output, self.messages.as_fd()];
-        let ready = kept_of(guest)?.open(&self.shared, guest.commit)?;
+        let mut ready = kept_of(guest)?.open(&self.shared, guest.commit)?;
+        if ready.needs_wire() {
+            ready.connect(wire(self.fleet.as_deref(), number)?);
+        }
         let program = &self.settings.monitor;
         if !ready.is_handy() {
             return ready.start(program, streams, None);
         }
         // One that was ended while it waited is told of by its end, and replaced here.
-        while let Some(waiting) = self.pool.pop() {
-            match ready.hand_to(waiting, streams, None) {
+        while let Some(Pooled { monitor, socket }) = self.pool.pop() {
+            match ready.hand_to(monitor, streams, socket.as_ref().map(AsFd::as_fd)) {
                 Err(error) if error.passes && !self.pool.is_empty() => {}
                 Err(error) if error.passes => break,
                 handed => return handed,
             }
         }
-        ready.hand_to(Waiting::start(program, None)?, streams, None)
+        if let Some(fleet) = &mut self.fleet {
+            fleet.totals.missed += 1;
+        }
+        let Pooled { monitor, socket } = start_waiting(program, None, self.fleet.as_deref())?;
+        ready.hand_to(monitor, streams, socket.as_ref().map(AsFd::as_fd))
     }
 
     /// A guest has a monitor from here on.
@@ -83,18 +99,11 @@ impl Keeper<'_> {
         guest.lives = guest.lives.saturating_add(1);
         let stopping = self.stops > 0;
         let to_park = stopping && self.registry.is_some();
-        let (phase, parked) = (Phase::Waking, None);
-        guest.state = State::Lives(Box::new(Living {
-            monitor,
-            phase,
-            reason,
-            since_ns,
-            parked,
-            to_park,
-            adopted: false,
-            stopping_ns: None,
-            status: None,
-        }));
+        guest.state =
+            State::Lives(Box::new(Living { to_park, ..Living::new(monitor, reason, since_ns) }));
+        self.alive += 1;
+        self.changed(number);
+        let guest = &self.guests[number as usize];
         match reason {
             Reason::Start => {}
             because => {
@@ -128,6 +137,25 @@ impl Keeper<'_> {
             let _ = kill(Pid::from_raw(living.monitor.process as i32), Signal::SIGTERM);
         }
     }
+}
+
+/// The monitor's end of a guest's wire to the switch, whose end the switch has.
+fn wire(fleet: Option<&Fleet>, number: u32) -> Result<OwnedFd, WakeError> {
+    let later = |why: String| WakeError { error: LaunchError::Host(why), passes: true };
+    let network = fleet.and_then(|fleet| fleet.network.as_ref());
+    let network = network.ok_or_else(|| later("there is no switch".into()))?;
+    network.connect(number).map_err(|error| later(format!("the switch: {error}")))
+}
+
+/// Starts a monitor that waits; with `kvm` it makes its machine in advance.
+pub(crate) fn start_waiting(
+    program: &Path,
+    kvm: Option<BorrowedFd<'_>>,
+    fleet: Option<&Fleet>,
+) -> Result<Pooled, WakeError> {
+    let monitor = Waiting::start(program, kvm)?;
+    let socket = fleet.map(|fleet| fleet.socket_for(monitor.process())).transpose()?;
+    Ok(Pooled { monitor, socket })
 }
 
 /// What a guest keeps open.

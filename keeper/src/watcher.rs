@@ -20,6 +20,10 @@ pub(crate) enum Token {
     Channel(u32),
     /// Somebody who gives commands to a parked guest says something.
     Client(u32),
+    /// Another thread asks for something.
+    Orders,
+    /// The switch says something.
+    Switch,
 }
 
 /// Something that has happened.
@@ -105,6 +109,8 @@ fn encode(token: Token) -> u64 {
         Token::Source(guest, source) => (2, source, guest),
         Token::Channel(guest) => (3, 0, guest),
         Token::Client(client) => (4, 0, client),
+        Token::Orders => (5, 0, 0),
+        Token::Switch => (6, 0, 0),
     };
     kind << 48 | u64::from(source) << 32 | u64::from(owner)
 }
@@ -117,6 +123,8 @@ fn decode(data: u64) -> Option<Token> {
         2 => Some(Token::Source(owner, source)),
         3 => Some(Token::Channel(owner)),
         4 => Some(Token::Client(owner)),
+        5 => Some(Token::Orders),
+        6 => Some(Token::Switch),
         _ => None,
     }
 }
@@ -136,6 +144,8 @@ mod tests {
             Token::Source(guest, source),
             Token::Channel(guest),
             Token::Client(7),
+            Token::Orders,
+            Token::Switch,
         ] {
             assert_eq!(decode(encode(token)), Some(token));
         }

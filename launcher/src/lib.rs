@@ -40,6 +40,7 @@ pub use hash::ImageHash;
 pub use hypervisor::{KvmProblem, open_kvm};
 pub use image::{IMAGE_SIZE_MAX, SealedImage, read as read_image};
 pub use kept::{Kept, Ready, Shared, Source};
+pub use listen::open_port;
 pub use pool::{Monitor, Waiting};
 pub use prepare::{Launch, Published, Resume, Settings};
 pub use programs::find_monitor;

@@ -2,7 +2,7 @@
 
 use crate::devices::Place;
 use crate::error::LaunchError;
-use denali_config::{Protocol, Publish};
+use denali_config::{Document, Protocol, Publish};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
@@ -22,6 +22,18 @@ pub(crate) fn open(
 ) -> Result<(OwnedFd, SocketAddr), LaunchError> {
     attempt(publish.host, publish.protocol)
         .map_err(|error| place.unavailable(explain(publish, error)))
+}
+
+/// The same for a port that field `field` of `document` publishes.
+///
+/// # Errors
+/// When the port is taken, or this user may not have it.
+pub fn open_port(
+    publish: &Publish,
+    document: &Document,
+    field: &str,
+) -> Result<(OwnedFd, SocketAddr), LaunchError> {
+    open(publish, &Place::new(document, field.into()))
 }
 
 fn attempt(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr), Errno> {

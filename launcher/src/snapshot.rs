@@ -82,7 +82,10 @@ impl Snapshot {
     }
 
     /// A configuration of a guest with as much memory as the snapshot has.
-    pub(crate) fn with_memory(&self, document: &Document) -> Result<Document, ConfigError> {
+    ///
+    /// # Errors
+    /// When that cannot be written there.
+    pub fn with_memory(&self, document: &Document) -> Result<Document, ConfigError> {
         let mut document = document.clone();
         document.set_memory(self.contents.memory_size(), &format!("snapshot {}", self.path))?;
         Ok(document)

@@ -77,6 +77,12 @@ impl ClosedSpace {
     }
 }
 
+/// Whether there is a file of the region of guest `id` in these folders.
+pub(super) fn exists(folders: &[PathBuf], id: GuestId) -> bool {
+    let path = |(index, folder): (usize, &PathBuf)| folder.join(name(id, index, folders.len()));
+    folders.iter().enumerate().map(path).any(|path| path.exists())
+}
+
 /// Whether another process has a file of the region of guest `id` in these folders.
 pub(super) fn is_in_use(folders: &[PathBuf], id: GuestId) -> bool {
     let path = |(index, folder): (usize, &PathBuf)| folder.join(name(id, index, folders.len()));

@@ -68,6 +68,12 @@ impl SwapSpace {
         guest.swap.as_ref().is_some_and(|swap| closed::is_in_use(&swap.stripes, id))
     }
 
+    /// Whether there is a region of guest `id`, or a part of one.
+    #[must_use]
+    pub fn exists(guest: &Guest, id: GuestId) -> bool {
+        guest.swap.as_ref().is_some_and(|swap| closed::exists(&swap.stripes, id))
+    }
+
     /// Opens the region of guest `id`, whose key is in it, under that of the host.
     ///
     /// # Errors

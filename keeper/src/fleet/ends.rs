@@ -1,0 +1,122 @@
+//! What becomes of guests of a fleet whose monitors have ended: they are parked, stopped, or started anew.
+
+use super::acts::Goal;
+use crate::clock;
+use crate::event::{Event, Reason};
+use crate::guest::{Living, Phase, State, TRIES_MAX};
+use crate::keeper::Keeper;
+use crate::signals::How;
+use denali_abi::status::PARKED;
+use denali_client::Desired;
+
+/// The first pause before a guest is started anew, in ns; each is twice the one before, up to the longest.
+const PAUSE_NS: u64 = 100_000_000;
+const PAUSE_MAX_NS: u64 = 30_000_000_000;
+
+/// A guest that has run for so long is as good as new, in ns.
+const STEADY_NS: u64 = 60_000_000_000;
+
+impl Keeper<'_> {
+    /// A guest's monitor has ended; the guest has none from here on.
+    pub(crate) fn monitor_ended(&mut self, number: u32, living: &Living, how: How) {
+        self.changed(number);
+        self.gate_left(number);
+        self.remove_socket(living.monitor.process);
+        let guest = &mut self.guests[number as usize];
+        if let Some(parked) = &living.parked {
+            if !guest.is_parked_as(parked) {
+                return self.fail(number, "its monitor parked it in a way that cannot be");
+            }
+            return match living.stopping_ns {
+                Some(_) => self.stopped(number, "it was parked just then"),
+                None => self.has_parked(number, living.to_return),
+            };
+        }
+        let how = living.status.map_or(how, How::Exited);
+        if living.stopping_ns.is_some() {
+            return self.stopped(number, "it was asked to");
+        }
+        let was_parked = guest.commit.is_some();
+        let unclear = matches!(how, How::Killed(_) | How::Gone | How::Exited(PARKED));
+        match (living.phase, how) {
+            // By a command at its own socket.
+            _ if unclear && self.take_successor(number) => self.has_parked(number, false),
+            (Phase::Waking, _) if was_parked => self.wake_again(number, how),
+            (_, How::Exited(0)) => self.stopped(number, "by itself, with status 0"),
+            _ => self.start_anew(number, living, how),
+        }
+    }
+
+    /// A guest is parked; `returns`: only to come back at once.
+    fn has_parked(&mut self, number: u32, returns: bool) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.totals.parks += 1;
+        }
+        self.remember(number);
+        self.rest(number);
+        self.reached(number, Goal::Parked);
+        if returns && self.returns(number) {
+            self.wake(number, Reason::Again);
+        }
+    }
+
+    /// Gives a guest another monitor whose last one ended while it woke.
+    fn wake_again(&mut self, number: u32, how: How) {
+        let guest = &mut self.guests[number as usize];
+        guest.tries += 1;
+        if guest.tries > TRIES_MAX {
+            let why = format!("its monitor ended {how} while it woke, {TRIES_MAX} times in a row");
+            return self.fail(number, &why);
+        }
+        let pause = PAUSE_NS << guest.tries;
+        self.notice(number, format!("its monitor ended {how} while it woke; once more"));
+        self.wake_after(number, Reason::Again, pause);
+    }
+
+    /// Starts a guest from the beginning whose monitor has ended, if the host says so.
+    fn start_anew(&mut self, number: u32, living: &Living, how: How) {
+        let why = format!("its monitor ended {how}");
+        let restarts = self.fleet.as_ref().is_some_and(|fleet| fleet.told.host.restart);
+        let guest = &self.guests[number as usize];
+        if !restarts || guest.file.desired != Desired::Running || self.stops > 0 {
+            return self.fail(number, &why);
+        }
+        let steady = clock::boot_ns().saturating_sub(living.since_ns) > STEADY_NS;
+        let tries = if steady { 0 } else { guest.tries };
+        self.begin_anew(number);
+        let guest = &mut self.guests[number as usize];
+        guest.tries = tries.saturating_add(1);
+        guest.file.restarts += 1;
+        guest.file.note = Some(why.as_str().into());
+        if let Some(fleet) = &mut self.fleet {
+            fleet.totals.restarts += 1;
+        }
+        self.notice(number, format!("{why}: it is started anew"));
+        let pause = (PAUSE_NS << tries.min(16)).min(PAUSE_MAX_NS);
+        self.wake_after(number, Reason::Start, pause);
+    }
+
+    fn wake_after(&mut self, number: u32, reason: Reason, pause_ns: u64) {
+        self.guests[number as usize].postponed = Some(reason);
+        self.wheel.set(number, clock::boot_ns().saturating_add(pause_ns));
+    }
+
+    /// A guest does not go on, until somebody starts it.
+    pub(crate) fn fail(&mut self, number: u32, why: &str) {
+        self.wheel.clear(number);
+        self.desk.leave(number);
+        let guest = &mut self.guests[number as usize];
+        guest.state = State::Ended;
+        guest.file.note = Some(why.into());
+        guest.postponed = None;
+        self.changed(number);
+        self.gate_forget(number);
+        self.gate_left(number);
+        let name = &self.guests[number as usize].name;
+        let (status, signal) = (None, None);
+        self.teller.tell(&Event::Ended { name, status, signal, how: why.into() });
+        self.remember(number);
+        self.failed(number, &[Goal::Runs, Goal::Parked], why);
+        self.reached(number, Goal::Stopped);
+    }
+}
