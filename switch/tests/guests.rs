@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::bytes::{Ends, TCP, arp, datagram, packet, segment};
+use common::bytes::{Ends, TCP, arp, datagram, packet, pseudo, segment};
 use common::{GATEWAY, Rig, ends, options, port};
 use denali_switch::protocol::{Ask, Port, Told};
 use denali_switch::{Options, Policy};
@@ -92,8 +92,7 @@ fn a_checksum_that_is_left_over_stays_so_and_can_be_completed() {
     let [a, b] = [0, 1].map(|number| rig.connect(number));
     let right = segment(a.ends, b.ends, [1000, 80], 7, SYN);
     let mut left = right.clone();
-    let pseudo = [&a.ends.address[..], &b.ends.address, &[0, TCP, 0, 20]].concat();
-    left[50..52].copy_from_slice(&(!common::bytes::checksum(&pseudo)).to_be_bytes());
+    left[50..52].copy_from_slice(&pseudo(a.ends, b.ends, TCP, 20));
     a.send_message(&[&[1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0][..], &left].concat());
     assert_eq!(b.receive(), right);
 }

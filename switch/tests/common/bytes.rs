@@ -59,6 +59,20 @@ fn transport_sum(from: Ends, to: Ends, protocol: u8, bytes: &[u8]) -> u16 {
     checksum(&[&pseudo[..], bytes].concat())
 }
 
+/// The sum of a pseudo header, as it is in the place of a checksum that is left over.
+pub fn pseudo(from: Ends, to: Ends, protocol: u8, length: u16) -> [u8; 2] {
+    let length = length.to_be_bytes();
+    let pseudo = [&from.address[..], &to.address, &[0, protocol], &length].concat();
+    (!checksum(&pseudo)).to_be_bytes()
+}
+
+/// 0 if the checksum of a frame's segment or datagram is right.
+pub fn verify(frame: &[u8]) -> u16 {
+    let payload = &frame[34..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))];
+    let length = (payload.len() as u16).to_be_bytes();
+    checksum(&[&frame[26..34], &[0, frame[23]], &length, payload].concat())
+}
+
 /// The internet checksum.
 pub fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));

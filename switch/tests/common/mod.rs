@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod bytes;
+pub mod stack;
 
 use bytes::{Ends, HEADER};
 use denali_switch::protocol::{Ask, Counters, Port, PortNumber, Told, VERSION};
