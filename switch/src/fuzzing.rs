@@ -55,11 +55,11 @@ impl Network {
     ///
     /// # Panics
     /// When it passes where it may not.
-    pub fn from_guest(&mut self, from: u8, message: &mut [u8], now_ns: u64) {
+    pub fn take_from_guest(&mut self, from: u8, message: &mut [u8], now_ns: u64) {
         let original = message.to_vec();
         let mut answer = Vec::new();
         let port = PortNumber::from(from);
-        let verdict = self.0.from_guest(port, message, &mut answer);
+        let verdict = self.0.take_from_guest(port, message, &mut answer);
         let Some(sender) = self.0.ports.get(port) else {
             return assert!(matches!(verdict, Verdict::Dropped(_)));
         };
@@ -97,8 +97,8 @@ impl Network {
     ///
     /// # Panics
     /// When it reaches whom it may not.
-    pub fn from_host(&mut self, message: &mut [u8], now_ns: u64) {
-        match self.0.from_host(message) {
+    pub fn take_from_host(&mut self, message: &mut [u8], now_ns: u64) {
+        match self.0.take_from_host(message) {
             Ok((to, length)) => {
                 let owner = self.0.ports.get(to).expect("there is such a port");
                 assert_eq!(message[HEADER..HEADER + 6], owner.mac);

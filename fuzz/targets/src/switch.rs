@@ -44,22 +44,22 @@ fn step(network: &mut Network, input: &mut Input<'_>, now_ns: &mut u64) {
         0 => {
             let (from, length) = (input.byte(), input.u16() % 1700);
             let mut message = input.bytes(usize::from(length)).to_vec();
-            network.from_guest(from % (GUESTS + 1), &mut message, *now_ns);
+            network.take_from_guest(from % (GUESTS + 1), &mut message, *now_ns);
         }
         1 => {
             let from = input.byte() % GUESTS;
             let mut message = packet(input, guest(from));
-            network.from_guest(from, &mut message, *now_ns);
+            network.take_from_guest(from, &mut message, *now_ns);
         }
         2 => {
             let from = input.byte() % GUESTS;
             let mut message = arp(input, guest(from));
-            network.from_guest(from, &mut message, *now_ns);
+            network.take_from_guest(from, &mut message, *now_ns);
         }
         3 => {
             let from = (GATEWAY.0, [192, 0, 2, input.byte() % 2]);
             let mut message = packet(input, from);
-            network.from_host(&mut message, *now_ns);
+            network.take_from_host(&mut message, *now_ns);
         }
         4 => {
             *now_ns += u64::from(input.byte()) * SECOND / 4;
