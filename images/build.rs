@@ -1,7 +1,7 @@
-//! Builds what the `denali` program starts: the guest images, the monitor `denali-vmm`, and the broker.
+//! Builds what the `denali` program starts: the guest images, the monitor `denali-vmm`, the broker, and the switch.
 //!
-//! Guests are freestanding programs, monitor and broker are linked statically, which one `cargo run`
-//! cannot express, so both are built by nested cargo invocations in target directories of their
+//! Guests are freestanding programs, monitor, broker and switch are linked statically, which one `cargo run`
+//! cannot express, so they are built by nested cargo invocations in target directories of their
 //! own. The sources they were built from are watched, so that a change to one rebuilds it.
 
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ const GUESTS: [&str; 6] = ["hello", "web", "iperf", "game", "disk", "probe"];
 /// Compiler flags of guest images: freestanding, not relocated, with frames for backtraces.
 const GUEST_FLAGS: &str = "--cfg guest_image -Crelocation-model=static -Cforce-frame-pointers=yes";
 
-/// Compiler flags of the monitor and the broker: linked statically, which saves memory for each guest,
+/// Compiler flags of the monitor, the broker and the switch: linked statically, which saves memory for each guest,
 /// and inlined a little less than usual, which keeps them small.
 const MONITOR_FLAGS: &str = "-Ctarget-feature=+crt-static -Cllvm-args=--inline-threshold=80";
 
@@ -80,12 +80,12 @@ fn main() {
     let release = variable("PROFILE") == "release";
     let monitor = Build {
         root,
-        packages: &["denali-vmm", "denali-broker"],
+        packages: &["denali-vmm", "denali-broker", "denali-switch"],
         profile: if release { "monitor" } else { "monitor-checked" },
         flags: &monitor_flags(),
         target_dir: &out.join("monitor-target"),
     };
-    for (name, path) in ["MONITOR", "BROKER"].iter().zip(monitor.run(&mut watched)) {
+    for (name, path) in ["MONITOR", "BROKER", "SWITCH"].iter().zip(monitor.run(&mut watched)) {
         export(name, &path);
     }
 

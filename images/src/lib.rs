@@ -43,6 +43,9 @@ pub const MONITOR_PATH: &str = env!("DENALI_MONITOR");
 /// The broker that this build made; on another machine it lies beside `denali` instead.
 pub const BROKER_PATH: &str = env!("DENALI_BROKER");
 
+/// The switch that this build made; on another machine it lies beside `denali` instead.
+pub const SWITCH_PATH: &str = env!("DENALI_SWITCH");
+
 /// The image of the guest that the end-to-end tests drive.
 pub const PROBE_PATH: &str = env!("DENALI_PROBE");
 
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn programs_are_where_the_constants_say() {
-        for path in [PROBE_PATH, DISK_PATH, MONITOR_PATH, BROKER_PATH] {
+        for path in [PROBE_PATH, DISK_PATH, MONITOR_PATH, BROKER_PATH, SWITCH_PATH] {
             let bytes = std::fs::read(path).expect(path);
             assert!(bytes.starts_with(b"\x7fELF"), "{path}");
         }

@@ -50,7 +50,7 @@ impl Fabric {
 
     /// Decides about a message of a guest: header and frame. What goes to another guest is made ready for it in
     /// place; what the switch answers itself is put into `answer`, header and frame.
-    pub fn from_guest(
+    pub fn take_from_guest(
         &self,
         from: PortNumber,
         message: &mut [u8],
@@ -150,7 +150,7 @@ impl Fabric {
 
     /// Makes a frame of a packet of the host, in a message whose frame's first bytes are still to be written; to whom it
     /// goes, and how many bytes of the message.
-    pub fn from_host(&self, message: &mut [u8]) -> Result<(PortNumber, usize), Reason> {
+    pub fn take_from_host(&self, message: &mut [u8]) -> Result<(PortNumber, usize), Reason> {
         let (header, bytes) = message.split_first_chunk_mut().ok_or(Reason::Malformed)?;
         let (link, bytes) = bytes.split_at_mut_checked(ETHERNET).ok_or(Reason::Malformed)?;
         let packet = parse_packet(bytes)?;

@@ -14,6 +14,8 @@ pub mod client;
 mod fabric;
 #[cfg(feature = "program")]
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "program")]
 mod header;
 pub mod message;

@@ -143,7 +143,7 @@ fn the_trusted_part_takes_few_crates_from_outside() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 17, "the crates of the trusted part");
+    assert_eq!(seen, 18, "the crates of the trusted part");
 }
 
 #[test]

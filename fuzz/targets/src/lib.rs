@@ -18,6 +18,7 @@ mod queues;
 mod region;
 mod saved;
 mod snapshot;
+mod switch;
 mod texts;
 
 pub use back_end::back_end;
@@ -29,6 +30,7 @@ pub use queues::queues;
 pub use region::{manifest, region};
 pub use saved::saved;
 pub use snapshot::snapshot;
+pub use switch::switch;
 pub use texts::config;
 
 /// A parser, and what it is fed.
@@ -56,4 +58,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frames", feed: frames, seeds: frames::frames_seeds },
     Target { name: "broker", feed: broker, seeds: names::broker_seeds },
     Target { name: "back_end", feed: back_end, seeds: back_end::back_end_seeds },
+    Target { name: "switch", feed: switch, seeds: switch::switch_seeds },
 ];

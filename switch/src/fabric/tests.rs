@@ -46,7 +46,7 @@ fn syn(from: u8, to: u8) -> Vec<u8> {
 }
 
 fn judge(fabric: &Fabric, from: PortNumber, message: &mut [u8]) -> Verdict {
-    fabric.from_guest(from, message, &mut Vec::new())
+    fabric.take_from_guest(from, message, &mut Vec::new())
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_policy_says_who_talks_to_whom() {
         }
         let mut answer = Vec::new();
         let mut asks = message(&arp(1, guest(0), guest(to).1));
-        let verdict = fabric.from_guest(0, &mut asks, &mut answer);
+        let verdict = fabric.take_from_guest(0, &mut asks, &mut answer);
         let arp_dropped = Verdict::Dropped(Reason::Arp);
         assert_eq!(verdict, if allowed { Verdict::Answered } else { arp_dropped });
         if allowed {
@@ -87,7 +87,7 @@ fn the_gateway_is_there_for_all() {
     let fabric = fabric(Policy::Isolated);
     let mut answer = Vec::new();
     let mut asks = message(&arp(1, guest(2), SWITCH.1));
-    assert_eq!(fabric.from_guest(2, &mut asks, &mut answer), Verdict::Answered);
+    assert_eq!(fabric.take_from_guest(2, &mut asks, &mut answer), Verdict::Answered);
     assert_eq!(answer[HEADER + 22..HEADER + 28], SWITCH.0);
     for (to, gateway) in [(SWITCH.1, true), (OUTSIDE, false)] {
         let bytes = packet(UDP, guest(2).1, to, &datagram([1, 2], b"x"));
@@ -167,21 +167,21 @@ fn what_is_too_long_or_segmented_is_dropped() {
 fn packets_of_the_host_find_their_guest() {
     let fabric = fabric(Policy::Isolated);
     let payload = segment([1, 80], 0, SYN, b"");
-    let from_host = |from, to| {
+    let take_from_host = |from, to| {
         let mut bytes = vec![0; HEADER + ETHERNET];
         bytes.extend(packet(TCP, from, to, &payload));
-        (fabric.from_host(&mut bytes), bytes)
+        (fabric.take_from_host(&mut bytes), bytes)
     };
-    let (to, bytes) = from_host(OUTSIDE, guest(3).1);
+    let (to, bytes) = take_from_host(OUTSIDE, guest(3).1);
     assert_eq!(to, Ok((3, bytes.len())));
     let sent = frame(guest(3).0, SWITCH.0, &packet(TCP, OUTSIDE, guest(3).1, &payload));
     assert_eq!(bytes[HEADER..], sent);
-    assert!(from_host(SWITCH.1, guest(0).1).0.is_ok());
-    assert_eq!(from_host(guest(1).1, guest(0).1).0, Err(Reason::Spoofed));
-    assert_eq!(from_host([127, 0, 0, 1], guest(0).1).0, Err(Reason::Spoofed));
-    assert_eq!(from_host(SWITCH.1, [10, 0, 0, 99]).0, Err(Reason::Unknown));
-    assert_eq!(from_host(SWITCH.1, [10, 0, 0, 255]).0, Err(Reason::Broadcast));
-    assert_eq!(from_host(SWITCH.1, [224, 0, 0, 251]).0, Err(Reason::Broadcast));
+    assert!(take_from_host(SWITCH.1, guest(0).1).0.is_ok());
+    assert_eq!(take_from_host(guest(1).1, guest(0).1).0, Err(Reason::Spoofed));
+    assert_eq!(take_from_host([127, 0, 0, 1], guest(0).1).0, Err(Reason::Spoofed));
+    assert_eq!(take_from_host(SWITCH.1, [10, 0, 0, 99]).0, Err(Reason::Unknown));
+    assert_eq!(take_from_host(SWITCH.1, [10, 0, 0, 255]).0, Err(Reason::Broadcast));
+    assert_eq!(take_from_host(SWITCH.1, [224, 0, 0, 251]).0, Err(Reason::Broadcast));
 }
 
 #[test]
@@ -232,7 +232,7 @@ proptest! {
         let fabric = fabric(policy);
         let mut changed = bytes.clone();
         let mut answer = Vec::new();
-        let verdict = fabric.from_guest(0, &mut changed, &mut answer);
+        let verdict = fabric.take_from_guest(0, &mut changed, &mut answer);
         let source_is_own = || bytes[HEADER + 6..HEADER + 12] == guest(0).0
             && bytes[HEADER + 26..HEADER + 30] == guest(0).1;
         match verdict {
@@ -261,7 +261,7 @@ proptest! {
         let mut fabric = fabric(Policy::Open);
         let mut bytes = bytes;
         if host {
-            if let Ok((to, length)) = fabric.from_host(&mut bytes) {
+            if let Ok((to, length)) = fabric.take_from_host(&mut bytes) {
                 prop_assert!(to < 4 && length <= bytes.len());
             }
         } else {

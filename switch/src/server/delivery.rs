@@ -133,10 +133,10 @@ impl Server {
         let Some(guest) = self.guests.get_mut(slot) else { return };
         if guest.hung_up {
             self.make_ready(slot);
-        } else if let Some(at) = ready_at {
-            if !std::mem::replace(&mut guest.flush_is_due, true) {
-                self.timers.set(at.max(self.now_ns + 1), Timer::Flush(port));
-            }
+        } else if let Some(at) = ready_at
+            && !std::mem::replace(&mut guest.flush_is_due, true)
+        {
+            self.timers.set(at.max(self.now_ns + 1), Timer::Flush(port));
         }
         self.watch_guest(slot);
     }

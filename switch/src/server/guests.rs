@@ -270,7 +270,7 @@ impl Server {
         for index in 0..count {
             let message = batch.message(index);
             bytes += message.len();
-            let mut verdict = self.fabric.from_guest(port, message, &mut self.answer);
+            let mut verdict = self.fabric.take_from_guest(port, message, &mut self.answer);
             if let Verdict::Host(wanted) = verdict {
                 verdict = self.carry_to_host(port, message, &wanted);
             }

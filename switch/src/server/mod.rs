@@ -3,6 +3,7 @@
 mod activity;
 mod control;
 mod delivery;
+mod gateways;
 mod guests;
 mod published;
 pub mod sandbox;
@@ -203,7 +204,7 @@ impl Server {
             self.fabric.counters.uplink_received += count as u64;
             let mut run = delivery::Run::default();
             for index in 0..count {
-                match self.fabric.from_host(batch.message(index)) {
+                match self.fabric.take_from_host(batch.message(index)) {
                     Ok((to, length)) => {
                         if !run.add(to, index, length) {
                             self.deliver_run(&batch, &run);
