@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Command::Events(arguments) => fleet::events(&arguments),
         Command::Top(arguments) => top::top(&arguments),
         Command::Drain(arguments) => fleet::drain(&arguments),
-        Command::Doctor(_) => doctor::doctor(format),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Schema => show::schema(),
         Command::Images(_) => show::images(format),
         Command::Image(ImageCommand::Pack(arguments)) => image::pack(&arguments),

@@ -22,8 +22,7 @@ fn ask(name: &str, answers: Vec<String>, arguments: &[&str]) -> (Output, Vec<Str
 
 #[test]
 fn all_commands_teach_with_examples() {
-    let commands =
-        "create start stop wake remove list inspect console logs events top drain park status";
+    let commands = "create start stop wake remove list inspect console logs events top drain park status doctor";
     let all = stdout(&run(&["--help"]));
     for command in commands.split(' ') {
         let output = run(&[command, "--help"]);

@@ -149,10 +149,28 @@ fn the_doctor_looks_at_everything() {
         .unwrap();
     let severe = findings.iter().any(|finding| finding["verdict"] == "severe");
     assert_eq!(output.status.success(), !severe, "{text}");
-    for what in ["/dev/kvm", "/dev/userfaultfd", "io_uring", "host's swap", "core dumps"] {
+    for what in [
+        "/dev/kvm",
+        "/dev/userfaultfd",
+        "io_uring",
+        "host's swap",
+        "core dumps",
+        "kernel.pid_max",
+        "memory",
+        "/dev/net/tun",
+        "control groups",
+    ] {
         let finding = findings.iter().find(|finding| finding["what"] == what);
         assert!(finding.is_some_and(|finding| finding["text"].is_string()), "{what}: {text}");
     }
+    // More guests than any host has room for, in a folder that is none.
+    let output = run(&["doctor", "--guests", "1000000", "--swap", "no-such-folder", "--json"]);
+    assert_eq!(output.status.code(), Some(HOST_LACKS.into()));
+    let text = stdout(&output);
+    assert!(
+        text.contains("kernel.pid_max=") && text.contains("install -d -m 0700 no-such"),
+        "{text}"
+    );
     let table = stdout(&run(&["doctor"]));
     assert!(table.lines().all(|line| !line.trim().is_empty()) && table.contains("descriptors "));
 }

@@ -64,6 +64,15 @@ Examples:
 
 Ctrl-C asks the guest to stop; a second one ends it.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  denali doctor
+  denali doctor --guests 10000 --swap /var/lib/denali/swap
+  denali doctor --json | jq -r '.[] | select(.fix) | .fix'
+
+What is wrong is followed by what to type. Something severe ends it with status 124: if nothing can run, or be
+swapped, as things are, or not as many guests as were asked for.";
+
 const PACK_EXAMPLES: &str = "\
 Examples:
   denali image pack ./site site.img
@@ -145,7 +154,8 @@ pub(crate) enum Command {
     #[command(after_help = DRAIN_EXAMPLES)]
     Drain(DrainArguments),
     /// Say what this host lacks, and what is not safe about it.
-    Doctor(FormatArguments),
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArguments),
     /// Print the JSON Schema of configurations.
     Schema,
     /// List the built-in images.
@@ -163,6 +173,19 @@ pub(crate) enum ImageCommand {
     /// Pack a folder into an ext4 image.
     #[command(after_help = PACK_EXAMPLES)]
     Pack(PackArguments),
+}
+
+/// Options of `denali doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArguments {
+    /// Guests that are to run at a time: say what is too little for them.
+    #[arg(long, value_name = "N")]
+    pub(crate) guests: Option<u64>,
+    /// A folder that guests are to be parked in. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) swap: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: FormatArguments,
 }
 
 /// Options of `denali image pack`.
@@ -205,9 +228,8 @@ impl Arguments {
             Command::Check(check) => check.format.format(),
             Command::Keep(keep) => keep.format.format(),
             Command::Resume(resume) => resume.start.format.format(),
-            Command::Images(format) | Command::Version(format) | Command::Doctor(format) => {
-                format.format()
-            }
+            Command::Doctor(doctor) => doctor.format.format(),
+            Command::Images(format) | Command::Version(format) => format.format(),
             Command::Image(ImageCommand::Pack(pack)) => pack.format.format(),
             Command::Schema => Format::Human,
             _ => self.supervisor().map_or(Format::Human, |asked| asked.format.format()),

@@ -1,4 +1,4 @@
-//! What this user may have: locked memory for keys, descriptors for guests that are kept.
+//! Locked memory, which keys are kept in.
 
 use super::{Finding, Verdict};
 use denali_swap::Key;
@@ -7,12 +7,9 @@ use nix::sys::resource::{Resource, getrlimit};
 /// Locked memory that a monitor with many keys in use takes, in bytes.
 const LOCKED: u64 = 256 << 10;
 
-/// Descriptors with which a keeper has few guests.
-const DESCRIPTORS: u64 = 4096;
-
 /// Looks at it.
 pub(super) fn look() -> Vec<Finding> {
-    vec![locked_memory(), descriptors()]
+    vec![locked_memory()]
 }
 
 fn locked_memory() -> Finding {
@@ -22,30 +19,10 @@ fn locked_memory() -> Finding {
         return Finding::new(WHAT, Verdict::Severe, text);
     }
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        Ok((limit, _)) if limit < LOCKED && !nix::unistd::geteuid().is_root() => Finding::new(
-            WHAT,
-            Verdict::Warning,
-            format!("{} KiB is little for keys; raise it (ulimit -l)", limit >> 10),
-        ),
+        Ok((limit, _)) if limit < LOCKED && !nix::unistd::geteuid().is_root() => {
+            Finding::new(WHAT, Verdict::Warning, format!("{} KiB is little for keys", limit >> 10))
+                .fix(format!("ulimit -l {} (LimitMEMLOCK={LOCKED} in a service)", LOCKED >> 10))
+        }
         _ => Finding::new(WHAT, Verdict::Good, "keys can be kept"),
-    }
-}
-
-fn descriptors() -> Finding {
-    const WHAT: &str = "descriptors";
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((_, most)) if most < DESCRIPTORS => Finding::new(
-            WHAT,
-            Verdict::Warning,
-            format!(
-                "{most} at most: a keeper takes one or two for each guest; raise it (ulimit -Hn)"
-            ),
-        ),
-        Ok((_, most)) => Finding::new(
-            WHAT,
-            Verdict::Good,
-            format!("{most} at most, one or two for each kept guest"),
-        ),
-        Err(error) => Finding::new(WHAT, Verdict::Warning, error.desc()),
     }
 }

@@ -1,22 +1,22 @@
 //! Where memory could be written that nobody meant to write: the host's own swap, and core dumps.
 
-use super::host::first_line;
+use super::root::Root;
 use super::{Finding, Verdict};
 use nix::sys::resource::{Resource, getrlimit};
-use std::fs::{canonicalize, read_to_string};
+use std::fs::canonicalize;
 use std::path::Path;
 
 const SWAP: &str = "host's swap";
 
 /// Looks at it.
-pub(super) fn look() -> Vec<Finding> {
-    let swaps = read_to_string("/proc/swaps").unwrap_or_default();
-    let mut findings: Vec<Finding> = entries(&swaps).map(|entry| of_entry(&entry)).collect();
+pub(super) fn look(root: &Root) -> Vec<Finding> {
+    let swaps = root.text("/proc/swaps");
+    let mut findings: Vec<Finding> = entries(&swaps).map(|entry| of_entry(&entry, root)).collect();
     if findings.is_empty() {
         findings.push(Finding::new(SWAP, Verdict::Good, "there is none"));
     }
     let limit = getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, most)| most);
-    findings.push(core_dumps(&first_line("/proc/sys/kernel/core_pattern"), limit));
+    findings.push(core_dumps(&root.line("/proc/sys/kernel/core_pattern"), limit));
     findings
 }
 
@@ -36,7 +36,7 @@ fn entries(swaps: &str) -> impl Iterator<Item = Entry> {
     })
 }
 
-fn of_entry(entry: &Entry) -> Finding {
+fn of_entry(entry: &Entry, root: &Root) -> Finding {
     let Entry { path, is_file } = entry;
     if *is_file {
         let text = format!(
@@ -49,8 +49,7 @@ fn of_entry(entry: &Entry) -> Finding {
     let device = canonicalize(path).unwrap_or_else(|_| path.into());
     let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let block = Path::new("/sys/class/block").join(&name);
-    let (uuid, backing) =
-        (first_line(block.join("dm/uuid")), first_line(block.join("backing_dev")));
+    let (uuid, backing) = (root.line(block.join("dm/uuid")), root.line(block.join("backing_dev")));
     of_device(path, &name, &uuid, &backing)
 }
 
@@ -121,7 +120,7 @@ mod tests {
         assert_eq!(verdict("dm-0", "CRYPT-PLAIN-swap", ""), Verdict::Good);
         assert_eq!(verdict("dm-0", "LVM-abc", ""), Verdict::Warning);
         assert_eq!(verdict("sda2", "", ""), Verdict::Warning);
-        let file = of_entry(&Entry { path: "/swapfile".into(), is_file: true });
+        let file = of_entry(&Entry { path: "/swapfile".into(), is_file: true }, &Root::new("/"));
         assert_eq!(file.verdict, Verdict::Warning);
         assert!(file.text.contains("swapoff /swapfile") && !file.text.contains('\n'));
     }

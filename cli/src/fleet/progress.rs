@@ -2,7 +2,8 @@
 
 use super::text::plural;
 use crate::output::Format;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
@@ -28,11 +29,15 @@ impl Progress {
         let target = ProgressDrawTarget::stderr();
         let bar = ProgressBar::with_draw_target(total, target).with_prefix(doing);
         let template = match total {
-            Some(_) => "{prefix} [{bar:30}] {human_pos}/{human_len} {per_sec:.0} {eta} {msg}",
-            None => "{prefix} {spinner} {human_pos} {per_sec:.0} {msg}",
+            Some(_) => "{prefix} [{bar:30}] {human_pos}/{human_len} {rate} {eta} {msg}",
+            None => "{prefix} {spinner} {human_pos} {rate} {msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                // What cannot be drawn is not seen, and that is all.
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.progress_chars("=> ").with_key("rate", rate));
         }
         bar.enable_steady_tick(TICK);
         Self { bar }

@@ -76,10 +76,10 @@ fn keys(model: &mut Model) -> Result<Option<bool>, Failure> {
     while event::poll(wait).map_err(|error| failure(&error))? {
         wait = Duration::ZERO;
         any = true;
-        if let Event::Key(key) = event::read().map_err(|error| failure(&error))? {
-            if !press(model, key) {
-                return Ok(None);
-            }
+        if let Event::Key(key) = event::read().map_err(|error| failure(&error))?
+            && !press(model, key)
+        {
+            return Ok(None);
         }
     }
     Ok(Some(any))

@@ -71,7 +71,7 @@ fn memory(host: &HostView, width: u16) -> Line<'static> {
         bytes(memory.minimum_free),
         bytes(memory.charged)
     );
-    bar("memory", used, memory.total, colour, text, width)
+    bar("memory", used, memory.total, colour, &text, width)
 }
 
 fn swap(disk: &SwapView, width: u16) -> Line<'static> {
@@ -83,11 +83,11 @@ fn swap(disk: &SwapView, width: u16) -> Line<'static> {
     };
     let text =
         format!("{} of {}  {}{problem}", bytes(used), bytes(disk.total), clean(&disk.folder));
-    bar("swap", used, disk.total, colour, text, width)
+    bar("swap", used, disk.total, colour, &text, width)
 }
 
 /// A line with a bar, which is as long as there is room for it.
-fn bar(what: &str, part: u64, of: u64, colour: Color, text: String, width: u16) -> Line<'static> {
+fn bar(what: &str, part: u64, of: u64, colour: Color, text: &str, width: u16) -> Line<'static> {
     let length = usize::from(BAR.min(width / 4));
     let share = part as f64 / of.max(1) as f64;
     let full = ((share * length as f64).round() as usize).min(length);
