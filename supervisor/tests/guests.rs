@@ -2,10 +2,10 @@
 
 mod support;
 
-use denali_client::What;
+use denali_client::{Act, Action, Client, Create, Error, What};
 use denali_supervisor::{Patience, Settings};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 use support::{Server, patience, request};
@@ -229,4 +229,51 @@ fn a_socket_that_somebody_listens_at_is_not_taken() {
     let error = denali_supervisor::listen(&server.socket(), &Settings::default()).unwrap_err();
     assert!(error.to_string().ends_with("another supervisor listens there"), "{error}");
     assert_eq!(server.get("/v1/health").code, 200);
+}
+
+/// The client that the program `denali` has, and the server.
+#[test]
+fn the_client_of_the_program_is_understood() {
+    let server = Server::start();
+    let path = server.folder.path().join("log");
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    server.script.set_log(path.to_str().unwrap());
+    let client = Client::connect(&server.socket()).unwrap();
+    let create = |count| Create {
+        name: "web".into(),
+        count,
+        configuration: Some(serde_json::json!({"image": "web"})),
+        template: None,
+        tenant: "default".into(),
+        start: true,
+    };
+    for (count, names) in [(1, vec!["web"]), (2, vec!["web-1", "web-2"])] {
+        let made: Vec<_> = client.create(&create(count)).unwrap().map(Result::unwrap).collect();
+        assert!(made.iter().all(|outcome| outcome.error.is_none()));
+        assert!(made.iter().map(|outcome| outcome.name.as_str()).eq(names));
+    }
+    let Err(Error::Refused(problem)) = client.create(&create(1)) else { panic!() };
+    assert_eq!((problem.status, problem.message.as_str()), (122, "there is a guest of this name"));
+    let act = Act { action: Action::Remove, guests: vec!["web-?".into(), "no".into()] };
+    let outcomes: Vec<_> = client.act(&act).unwrap().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.error.is_none()).count(), 2);
+    assert_eq!(client.list(&["*"]).unwrap().map(Result::unwrap).count(), 1);
+    assert_eq!(client.inspect("web").unwrap().guest.name, "web");
+    let mut log = String::new();
+    client.log("web", Some(1), false).unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(log, "two\n");
+    let mut followed = client.log("web", None, true).unwrap();
+    followed.read_exact(&mut [0; 8]).unwrap();
+    let mut events = client.events(Some("web")).unwrap();
+    while server.script.listeners() == 0 {
+        thread::yield_now();
+    }
+    server.script.tell("web", &created());
+    assert_eq!(events.next().unwrap().unwrap().what, created());
+    assert_eq!(client.host().unwrap().wakes, 1);
+    assert!(client.metrics().unwrap().contains("denali_wakes_total 1\n"));
+    client.health().unwrap();
+    client.drain().unwrap();
+    let Err(Error::Refused(problem)) = client.health() else { panic!() };
+    assert_eq!(problem.message, "the supervisor stops: it parks its guests");
 }
