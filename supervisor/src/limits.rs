@@ -8,8 +8,8 @@ pub(crate) const CREATE_BYTES: usize = 1 << 20;
 /// Most bytes of any other request.
 pub(crate) const BODY_BYTES: usize = 64 << 10;
 
-/// Most bytes of a request's first line and headers.
-pub(crate) const HEAD_BYTES: usize = 16 << 10;
+/// Most bytes of a request's first line and headers: as long as addresses may be, and headers beside that.
+pub(crate) const HEAD_BYTES: usize = 80 << 10;
 
 /// Most headers of a request.
 pub(crate) const HEADERS: usize = 64;

@@ -71,8 +71,9 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        match path.as_str() {
-            "." => format!("the request: {}", error.inner()),
+        // A question mark stands for a field that was not there yet.
+        match path.trim_end_matches('?').trim_end_matches('.') {
+            "" => format!("the request: {}", error.inner()),
             path => format!("{path}: {}", error.inner()),
         }
     })?;
@@ -136,11 +137,11 @@ impl Query {
         }
     }
 
-    /// Whether a field is there, alone or as `true`.
+    /// Whether a field is there, alone, as `true` or as `1`.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, Failure> {
         match self.one(key)? {
-            None | Some("false") => Ok(false),
-            Some("" | "true") => Ok(true),
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
             Some(_) => Err(Failure::bad_request(&format!("{key}: is neither true nor false"))),
         }
     }
