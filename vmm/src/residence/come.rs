@@ -97,7 +97,9 @@ impl Residence {
 
     /// Has a pager bring back what is still out, or evict what is too much.
     pub(super) fn go_on(&mut self) -> Result<(), ResidenceError> {
-        let needed = !self.out && (self.limit.is_some() || !self.store()?.is_empty());
+        // A file that is mapped has no pager: a clone has no limit before it was parked once.
+        let limited = self.limit.is_some() && !self.ram.has_base();
+        let needed = !self.out && (limited || !self.store()?.is_empty());
         if needed { self.start_pager(Prefetched::default()) } else { Ok(()) }
     }
 
