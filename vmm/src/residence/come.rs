@@ -87,9 +87,6 @@ impl Residence {
     /// Has pages evicted from the start, if there may not be more than so many in memory.
     pub(crate) fn begin_paging(&mut self) -> Result<(), ResidenceError> {
         match self.limit {
-            Some(_) if self.ram.has_base() => Err(ResidenceError::Pager(
-                "a guest from a snapshot has no \"resident_limit\"; leave it out".into(),
-            )),
             Some(_) if self.pager.is_none() => self.go_on(),
             _ => Ok(()),
         }

@@ -3,11 +3,12 @@
 use super::{copy, start};
 use crate::backend::Backend;
 use crate::control::Control;
-use crate::guest::{Guest, denali};
+use crate::guest::{Guest, Run, denali, wait_until};
 use crate::home::Home;
 use crate::lines::{Checked, Lines};
-use crate::registry::Case;
+use crate::registry::{Case, Need};
 use crate::suites::park::again::{check, park, park_through, resume};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ pub fn cases() -> Vec<Case> {
         Case::each("a_copy_whose_memory_is_out_is_parked", was_out),
         Case::each("a_copy_of_a_guest_that_was_out_is_parked_while_out", never_in),
         Case::each("a_copy_that_finds_no_room_to_be_parked_goes_on", no_room),
+        Case::each("a_copy_is_paged_once_it_has_been_parked", paged)
+            .needs(Need::KvmOnly)
+            .needs(Need::Userfaultfd),
     ]
 }
 
@@ -56,7 +60,7 @@ fn assert_goes_on(backend: Backend, home: &Home, snapshot: &Path, clone: Guest, 
     assert_eq!(check(&clone).sum, second.sum, "it leaves memory as ever");
     clone.signal(libc::SIGTERM);
     assert_eq!(clone.finish().status, 0);
-    crate::guest::wait_until("its region is removed", || home.regions().is_empty());
+    wait_until("its region is removed", || home.regions().is_empty());
 }
 
 fn changed(backend: Backend) {
@@ -106,9 +110,27 @@ fn never_in(backend: Backend) {
     home.control().out();
     let snapshot = copy(&home, "copy");
     drop(guest);
-    crate::guest::wait_until("its region is removed", || home.regions().is_empty());
+    wait_until("its region is removed", || home.regions().is_empty());
     let clone = start(backend, &snapshot, 1);
     Control::connect(&control(&snapshot)).out();
+    assert_goes_on(backend, &home, &snapshot, clone, &before.sum);
+}
+
+/// What it has of the snapshot cannot be paged, so that its limit holds when it goes on from its region.
+fn paged(backend: Backend) {
+    let home = Home::new(2);
+    let mut configuration = home.parkable("memory-hash 16");
+    configuration["memory"] = json!("48MiB");
+    configuration["resident_limit"] = json!("8MiB");
+    let (guest, _) = home.start_as(backend, &configuration);
+    let before = check(&guest);
+    let snapshot = copy(&home, "copy");
+    drop(guest);
+    wait_until("its region is removed", || home.regions().is_empty());
+    let clone = start(backend, &snapshot, 1);
+    assert_eq!(check(&clone).sum, before.sum);
+    Control::connect(&control(&snapshot)).out();
+    assert_eq!(check(&clone).sum, before.sum);
     assert_goes_on(backend, &home, &snapshot, clone, &before.sum);
 }
 
@@ -118,7 +140,7 @@ fn no_room(backend: Backend) {
     let (snapshot, before) = snapshot(backend, &home, 8);
     let socket = control(&snapshot);
     let set = format!("control={}", socket.display());
-    let clone = crate::guest::Run::copy(backend, &snapshot).set(set).set("swap.limit=4MiB");
+    let clone = Run::copy(backend, &snapshot).set(set).set("swap.limit=4MiB");
     let clone = clone.json().start();
     let mut sum = check(&clone).sum;
     assert_eq!(sum, before.sum);
@@ -127,7 +149,7 @@ fn no_room(backend: Backend) {
         if out {
             control.out();
         }
-        crate::guest::wait_until("no connection stands against it", || {
+        wait_until("no connection stands against it", || {
             let finished = denali(["park".as_ref(), socket.as_os_str()]);
             assert_eq!(finished.status, HOST_LACKS, "{finished:#?}");
             !finished.stderr.contains("connection")
