@@ -25,17 +25,17 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         (target, _) => read(target.as_deref().unwrap_or_default())?,
     };
     let document = arguments.start.changes.apply(document)?;
+    let document = match &snapshot {
+        Some(snapshot) => snapshot.with_memory(&document)?,
+        None => document,
+    };
     let built_in = built_in();
     let (format, report) = (arguments.start.format.format(), arguments.start.report.as_deref());
     let settings = Settings {
         resume: snapshot.as_ref().map(Resume::Snapshot),
         ..settings(&built_in, format, report)
     };
-    let (space, image) = match &snapshot {
-        None => parkable(&document, &built_in)?.unzip(),
-        // What it would take to be parked depends on the snapshot for as long as the copy lives.
-        Some(_) => (None, None),
-    };
+    let (space, image) = parkable(&document, &built_in, snapshot.as_ref())?.unzip();
     let settings = Settings { space: space.as_ref(), image: image.as_ref(), ..settings };
     become_monitor(&document, &settings, format, None, started)
 }
@@ -102,12 +102,16 @@ fn settings<'a>(
 fn parkable(
     document: &Document,
     built_in: &[(&str, &[u8])],
+    snapshot: Option<&Snapshot>,
 ) -> Result<Option<(SwapSpace, SealedImage)>, Failure> {
     let guest = document.guest()?;
     let Some(key) = host_key(document, &guest)?.filter(|_| guest.control.is_some()) else {
         return Ok(None);
     };
-    let image = SealedImage::new(&guest.image, document.origin("image"), built_in)?;
+    let image = match snapshot {
+        Some(snapshot) => snapshot.image(None)?,
+        None => SealedImage::new(&guest.image, document.origin("image"), built_in)?,
+    };
     let id = GuestId::random().map_err(|error| {
         Failure::new(
             denali_abi::status::HOST_LACKS,

@@ -1,6 +1,6 @@
 //! A guest that is given to one monitor after the other: what it needs stays open between them.
 
-use crate::error::{LaunchError, WakeError};
+use crate::error::{LaunchError, WakeError, host};
 use crate::image::SealedImage;
 use crate::inherit::FIRST;
 use crate::pool::{Monitor, Waiting, start_apart};
@@ -15,10 +15,11 @@ use denali_config::{Document, Guest, NetBackend};
 use denali_control::pair;
 use denali_swap::{Commit, GuestId, Key, hex};
 use nix::sys::stat::fstat;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// As much as a machine's description is longer by if it is handed over with a listening socket.
 const LISTENER: &str = "\"listener\":000";
@@ -29,6 +30,8 @@ pub struct Shared {
     key: Key,
     kvm: Option<Rc<OwnedFd>>,
     userfault: Option<Rc<OwnedFd>>,
+    /// Snapshots that clones wait to start from, by file system and file.
+    templates: HashMap<(u64, u64), Weak<OwnedFd>>,
 }
 
 /// A guest that has no monitor, or had one before.
@@ -53,6 +56,8 @@ enum Held {
     Shared(Rc<OwnedFd>),
     /// The image's.
     Image,
+    /// Of the snapshot that it starts from; the last of all.
+    Template(Rc<OwnedFd>),
     /// Of a file of the region, which is open only when a monitor is started.
     Stripe(usize),
     /// Of a pipe with the key, likewise.
@@ -89,7 +94,7 @@ impl Shared {
     pub fn new() -> Result<Self, LaunchError> {
         let key = Key::random()
             .map_err(|error| LaunchError::Host(format!("cannot make a key: {error}")))?;
-        Ok(Self { key, kvm: None, userfault: None })
+        Ok(Self { key, kvm: None, userfault: None, templates: HashMap::new() })
     }
 
     /// `/dev/kvm`, if a guest has needed it.
@@ -97,11 +102,25 @@ impl Shared {
     pub fn kvm(&self) -> Option<BorrowedFd<'_>> {
         self.kvm.as_ref().map(|kvm| kvm.as_fd())
     }
+
+    /// The descriptor that all clones of a snapshot have of it, which the first one's becomes.
+    fn template(&mut self, own: OwnedFd) -> Result<Rc<OwnedFd>, LaunchError> {
+        let file = fstat(&own).map_err(|error| host("cannot look at a snapshot", error))?;
+        self.templates.retain(|_, template| template.strong_count() > 0);
+        let known = self.templates.entry((file.st_dev, file.st_ino)).or_default();
+        Ok(known.upgrade().unwrap_or_else(|| {
+            let template = Rc::new(own);
+            *known = Rc::downgrade(&template);
+            template
+        }))
+    }
 }
 
 impl Kept {
     /// Keeps a guest that was [prepared](Launch::prepare) with this image and, if it swaps, this space; no
-    /// monitor has it yet.
+    /// monitor has it yet. A guest that starts from a [`Snapshot`](crate::Snapshot) has that open until
+    /// [`Kept::forget_template`], with one descriptor for all its clones; `document` is to say how much memory that
+    /// has.
     ///
     /// # Errors
     /// When its configuration cannot be written down, or the host lacks something.
@@ -139,6 +158,11 @@ impl Kept {
                 replace(device, &mut |own| share(&mut shared.userfault, own));
             }
         }
+        if let Some(ResumeSpec::Snapshot { .. }) = spec.resume
+            && let Some(Held::Own(own)) = descriptors.pop()
+        {
+            descriptors.push(Held::Template(shared.template(own)?));
+        }
         spec.image.hash = image.hash()?.to_string();
         spec.control.configuration = Some(document.portable()?);
         let space = match (space, &guest.swap) {
@@ -174,13 +198,27 @@ impl Kept {
         self.space.as_ref().map(ClosedSpace::id)
     }
 
+    /// Closes the snapshot that it starts from: for a guest that has been parked, and needs it no more.
+    pub fn forget_template(&mut self) {
+        let mut descriptors = std::mem::take(&mut self.descriptors).into_vec();
+        descriptors.pop_if(|last| matches!(last, Held::Template(_)));
+        self.descriptors = descriptors.into();
+    }
+
     /// Opens what the next monitor needs beside what is open. It continues at the state that is known or the
     /// one after it; without one, it starts as it was prepared.
     ///
     /// # Errors
-    /// When a file of the region is in use or gone, or the host lacks something.
+    /// When a file of the region is in use or gone, the snapshot that it starts from was closed, or the host lacks
+    /// something.
     pub fn open(&self, shared: &Shared, resume: Option<Commit>) -> Result<Ready<'_>, WakeError> {
         let mut spec = MachineSpec::clone(&self.spec);
+        if let (None, Some(ResumeSpec::Snapshot { .. })) = (resume, &spec.resume)
+            && !matches!(self.descriptors.last(), Some(Held::Template(_)))
+        {
+            let why = "the snapshot that the guest starts from was closed";
+            return Err(LaunchError::Host(why.into()).into());
+        }
         if let Some(Commit { sequence, root }) = resume {
             let root = hex::encode(&root);
             let commit = Some(CommitSpec { sequence, root });
@@ -346,9 +384,11 @@ impl Ready<'_> {
     /// All descriptors of the machine, in the order of their numbers.
     fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let kept = self.kept;
-        kept.descriptors.iter().filter_map(|held| match held {
+        let from_snapshot = matches!(self.spec.resume, Some(ResumeSpec::Snapshot { .. }));
+        kept.descriptors.iter().filter_map(move |held| match held {
             Held::Own(own) => Some(own.as_fd()),
             Held::Shared(shared) => Some(shared.as_fd()),
+            Held::Template(template) => from_snapshot.then(|| template.as_fd()),
             Held::Image => Some(kept.image.descriptor()),
             Held::Stripe(index) => self.stripes.get(*index).map(AsFd::as_fd),
             Held::Key => self.key.as_ref().map(AsFd::as_fd),

@@ -215,9 +215,7 @@ fn resume(
 ) -> Result<Option<ResumeSpec>, LaunchError> {
     match settings.resume {
         None => Ok(None),
-        Some(Resume::Snapshot(snapshot)) => {
-            Ok(Some(ResumeSpec::Snapshot { file: opened.keep(snapshot.share()?) }))
-        }
+        Some(Resume::Snapshot(snapshot)) => Ok(Some(snapshot.resume(opened)?)),
         Some(Resume::Parked(_)) if !swap.is_some_and(|swap| swap.lasting) => {
             Err(LaunchError::Host(
                 "a guest that was parked continues from its swap region, and none is open".into(),

@@ -3,6 +3,8 @@
 use crate::error::LaunchError;
 use crate::folder::{is_regular, is_trusted};
 use crate::image::SealedImage;
+use crate::opened::Opened;
+use crate::spec::ResumeSpec;
 use crate::store::ImageStore;
 use denali_config::{ConfigError, Document};
 use denali_swap::snapshot::Snapshot as Contents;
@@ -10,7 +12,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Who else than its owner can write a file.
@@ -81,32 +82,38 @@ impl Snapshot {
         }
     }
 
-    /// A configuration of a guest with as much memory as the snapshot has.
+    /// A configuration of a guest with as much memory as the snapshot has, whatever it said before: what a region
+    /// for a clone is made by, and what it is kept by.
     ///
     /// # Errors
-    /// When that cannot be written there.
+    /// When no guest can have so much memory.
     pub fn with_memory(&self, document: &Document) -> Result<Document, ConfigError> {
         let mut document = document.clone();
         document.set_memory(self.contents.memory_size(), &format!("snapshot {}", self.path))?;
         Ok(document)
     }
 
-    /// Another descriptor of the file, for a monitor.
-    pub(crate) fn share(&self) -> Result<OwnedFd, LaunchError> {
+    /// What a monitor is told of it, with another descriptor of the file. What was checked here is not checked
+    /// by the monitors of all its clones again.
+    pub(crate) fn resume(&self, opened: &mut Opened) -> Result<ResumeSpec, LaunchError> {
         let file = self.file.try_clone().map_err(|error| {
             LaunchError::Host(format!("cannot copy the descriptor of a snapshot: {error}"))
         })?;
-        Ok(file.into())
+        let Contents { state_section: state, memory, .. } = &self.contents;
+        Ok(ResumeSpec::Snapshot {
+            file: opened.keep(file.into()),
+            state: (state.offset, state.length),
+            memory: memory.offset,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::hash::ImageHash;
     use crate::image::tests::elf;
     use crate::prepare::{Launch, Resume, Settings};
-    use crate::spec::ResumeSpec;
     use denali_swap::PageNumber;
     use denali_swap::snapshot::{Contents as Written, SnapshotWriter};
     use std::fs::{self, Permissions};
@@ -114,7 +121,7 @@ mod tests {
     use std::path::PathBuf;
 
     /// Writes a snapshot of a guest with 8 MiB of memory.
-    fn write(folder: &Path, configuration: &str) -> PathBuf {
+    pub(crate) fn write(folder: &Path, configuration: &str) -> PathBuf {
         let path = folder.join("snapshot");
         let file = File::create(&path).unwrap();
         let contents = Written {

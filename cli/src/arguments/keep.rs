@@ -40,7 +40,8 @@ Examples:
   denali park web.sock --record web.record  write the guest into its swap region, and end its monitor
   denali resume web.json --record web.record
 
-Needs \"swap\" with \"key\" in the guest's configuration. The record says which state is the guest's last: keep
+Needs \"swap\" with \"key\" in the guest's configuration. A guest that was started with --from needs its snapshot
+no more afterwards. The record says which state is the guest's last: keep
 it as safe as the guest, for it is how a region that was put back to an older state is recognized.";
 
 pub(super) const RESUME_EXAMPLES: &str = "\
@@ -48,7 +49,8 @@ Examples:
   denali park web.sock --record web.record
   denali resume web.json --record web.record
 
-The configuration is the one that the guest was started with; --set may change how the guest is reached.
+The configuration is the one that the guest was started with; --set may change how the guest is reached. For
+one that was started with --from, it names the image and as much memory as the snapshot has.
 A guest goes on once: the record is of no use then. A guest of the supervisor goes on with denali wake.";
 
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\

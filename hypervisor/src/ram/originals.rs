@@ -50,6 +50,17 @@ impl GuestRam {
             let piece = base.position(page).map(|position| (position, 0..PAGE));
             return read(base.file.as_fd(), piece).map(Original);
         }
+        self.original_in_image(page)
+    }
+
+    /// What a page is at first of a guest that starts from the image alone, whatever this one started from: what
+    /// the image's file has there, and zeroes around it.
+    ///
+    /// # Errors
+    /// As [`GuestRam::original_of`].
+    pub fn original_in_image(&self, page: u32) -> io::Result<Original> {
+        self.place(&(page..page.saturating_add(1)))?;
+        let start = u64::from(page) * PAGE_SIZE;
         let Some(image) = &self.image else { return Ok(Original(None)) };
         read(image.file.as_fd(), image.pieces_of(start)).map(Original)
     }
@@ -58,13 +69,21 @@ impl GuestRam {
     /// without those of mapped parts of the image.
     pub fn pages_with_originals(&self) -> impl Iterator<Item = u32> + '_ {
         let base = self.original.as_ref().map(|base| base.data.clone());
-        let copied = || self.image.as_ref().map(Image::copied_pages);
-        let runs = base.or_else(copied).unwrap_or_default();
-        let apart = |page: &u32| {
-            let start = u64::from(*page) * PAGE_SIZE;
-            !self.has_image_part(start, start + PAGE_SIZE)
-        };
-        runs.into_iter().flatten().filter(apart)
+        self.apart(base.unwrap_or_else(|| self.copied_pages()))
+    }
+
+    /// The same, of a guest that starts from the image alone, whatever this one started from.
+    pub fn pages_with_originals_in_image(&self) -> impl Iterator<Item = u32> + '_ {
+        self.apart(self.copied_pages())
+    }
+
+    fn copied_pages(&self) -> Vec<Range<u32>> {
+        self.image.as_ref().map(Image::copied_pages).unwrap_or_default()
+    }
+
+    /// Pages of these runs that no part of the image is mapped at.
+    fn apart(&self, runs: Vec<Range<u32>>) -> impl Iterator<Item = u32> + '_ {
+        runs.into_iter().flatten().filter(|&page| !self.is_image_page(page))
     }
 }
 

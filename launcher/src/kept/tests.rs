@@ -3,7 +3,9 @@
 use super::*;
 use crate::handed::{take_over, understand};
 use crate::image::tests::elf;
-use crate::prepare::Settings;
+use crate::prepare::{Resume, Settings};
+use crate::snapshot::Snapshot;
+use crate::snapshot::tests::write;
 use denali_control::{Received, receive};
 use std::fs::{self, File};
 use std::io::Read;
@@ -43,6 +45,76 @@ fn fixture() -> Fixture {
     let port = launch.published()[0].host.port();
     let kept = Kept::new(launch, (&document, &guest), (image, Some(space)), &mut shared).unwrap();
     Fixture { root, shared, kept, port }
+}
+
+/// Two clones of one snapshot, and its file.
+fn clones(shared: &mut Shared) -> (tempfile::TempDir, File, [Kept; 2]) {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("a")).unwrap();
+    let text = r#"{"image": "elf", "hypervisor": "process", "memory": "4MiB",
+        "swap": {"stripes": ["a"]}}"#;
+    let path = write(root.path(), text);
+    let snapshot = Snapshot::open(&path).unwrap();
+    let image = Rc::new(snapshot.image(None).unwrap());
+    let document = Document::parse(text.as_bytes(), "vm.json", root.path().into()).unwrap();
+    let document = snapshot.with_memory(&document).unwrap();
+    let guest = document.guest().unwrap();
+    let clones = [1, 2].map(|number| {
+        let id = GuestId([number; 16]);
+        let space = SwapSpace::create(&document, &guest, &image, id, None).unwrap();
+        let settings = Settings {
+            image: Some(&image),
+            space: Some(&space),
+            resume: Some(Resume::Snapshot(&snapshot)),
+            ..Settings::new(&[], Path::new("broker"))
+        };
+        let launch = Launch::prepare(&document, &settings).unwrap();
+        Kept::new(launch, (&document, &guest), (image.clone(), Some(space)), shared).unwrap()
+    });
+    (root, File::open(path).unwrap(), clones)
+}
+
+/// Descriptors of the same file as this one that this process has open.
+fn count(file: &File) -> usize {
+    let place = |there: fs::Metadata| (there.dev(), there.ino());
+    let wanted = place(file.metadata().unwrap());
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|entry| fs::metadata(entry.path()).is_ok_and(|it| place(it) == wanted)).count()
+}
+
+#[test]
+fn clones_share_their_snapshot_until_they_were_parked() {
+    let mut shared = Shared::new().unwrap();
+    let (_root, snapshot, mut clones) = clones(&mut shared);
+    assert_eq!(count(&snapshot), 2, "this test's, and one for all of them");
+    let null = File::open("/dev/null").unwrap();
+    for clone in &mut clones {
+        assert!(
+            clone.configuration().contains("8388608") || clone.configuration().contains("8MiB")
+        );
+        let (spec, _) = hand(&clone.open(&shared, None).unwrap(), null.as_fd());
+        assert_eq!(spec.memory_size, 8 << 20);
+        let Some(ResumeSpec::Snapshot { file: template, .. }) = spec.resume else {
+            panic!("{:?}", spec.resume)
+        };
+        let there = file(template).metadata().unwrap().ino();
+        assert_eq!(there, snapshot.metadata().unwrap().ino());
+        let swap = spec.swap.unwrap();
+        assert!(swap.lasting);
+        swap.files.into_iter().map(file).for_each(drop);
+        // The snapshot is none of its business from here on.
+        for forgotten in [false, true] {
+            if forgotten {
+                clone.forget_template();
+            }
+            let (spec, _) = hand(&clone.open(&shared, Some(COMMIT)).unwrap(), null.as_fd());
+            assert!(matches!(spec.resume, Some(ResumeSpec::Parked { commit: Some(_) })));
+            spec.swap.unwrap().files.into_iter().map(file).for_each(drop);
+        }
+        let error = clone.open(&shared, None).err().unwrap();
+        assert!(error.to_string().contains("was closed") && !error.passes, "{error}");
+    }
+    assert_eq!(count(&snapshot), 1, "nobody needs it any more");
 }
 
 /// Hands a guest over, as it is received.

@@ -46,7 +46,8 @@ impl MachineSpec {
         let ControlSpec { listener, channel, configuration: _ } = control;
         listener.iter_mut().chain(channel).for_each(&mut *visit);
         match resume {
-            Some(ResumeSpec::Snapshot { file }) => visit(file),
+            // The last of all: a guest that has been parked does without it, and the others keep their numbers.
+            Some(ResumeSpec::Snapshot { file, state: _, memory: _ }) => visit(file),
             Some(ResumeSpec::Parked { commit: _ }) | None => {}
         }
     }
@@ -165,7 +166,7 @@ mod tests {
                 "niceness": 0, "quantum_ns": 9},
             "output": "human", "report": number(), "swap": swap,
             "control": {"listener": number(), "channel": number(), "configuration": "{}"},
-            "resume": {"snapshot": {"file": number()}}, "boot_id": "b",
+            "resume": {"snapshot": {"file": number(), "state": [4096, 10], "memory": 8192}}, "boot_id": "b",
         });
         serde_json::from_value(machine).unwrap()
     }

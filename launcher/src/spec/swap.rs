@@ -74,10 +74,14 @@ pub enum ResumeSpec {
         /// The commit that whoever parked it remembers, or its successor; `None` = the newest one there is.
         commit: Option<CommitSpec>,
     },
-    /// A snapshot.
+    /// A snapshot, which the launcher has checked.
     Snapshot {
         /// The file, open for reading.
         file: RawFd,
+        /// Where in it the guest's state is: position, and bytes.
+        state: (u64, u64),
+        /// Where in it the guest's memory begins.
+        memory: u64,
     },
 }
 

@@ -19,6 +19,8 @@ const PIECE: usize = 1 << 20;
 pub struct Snapshot {
     /// vCPU, devices, interrupts.
     pub state: Vec<u8>,
+    /// Where that is in the file.
+    pub state_section: Section,
     /// The guest's configuration.
     pub configuration: Vec<u8>,
     /// Where the ELF file is.
@@ -58,8 +60,8 @@ impl Snapshot {
             return Err(SnapshotError::Damaged("header, state, configuration, image or map"));
         }
         let runs = decode(&map, (header.memory.length / PAGE as u64) as u32)?;
-        let Header { image, memory, memory_digest, .. } = header;
-        Ok(Self { state, configuration, image, memory, runs, memory_digest })
+        let Header { state: state_section, image, memory, memory_digest, .. } = header;
+        Ok(Self { state, state_section, configuration, image, memory, runs, memory_digest })
     }
 
     /// Where the guest's memory ends: an address.

@@ -87,9 +87,6 @@ impl Residence {
     /// Has pages evicted from the start, if there may not be more than so many in memory.
     pub(crate) fn begin_paging(&mut self) -> Result<(), ResidenceError> {
         match self.limit {
-            Some(_) if self.ram.has_base() => Err(ResidenceError::Pager(
-                "a guest from a snapshot has no \"resident_limit\"; leave it out".into(),
-            )),
             Some(_) if self.pager.is_none() => self.go_on(),
             _ => Ok(()),
         }
@@ -97,7 +94,9 @@ impl Residence {
 
     /// Has a pager bring back what is still out, or evict what is too much.
     pub(super) fn go_on(&mut self) -> Result<(), ResidenceError> {
-        let needed = !self.out && (self.limit.is_some() || !self.store()?.is_empty());
+        // A file that is mapped has no pager: a clone has no limit before it was parked once.
+        let limited = self.limit.is_some() && !self.ram.has_base();
+        let needed = !self.out && (limited || !self.store()?.is_empty());
         if needed { self.start_pager(Prefetched::default()) } else { Ok(()) }
     }
 

@@ -2,8 +2,10 @@
 
 use super::{REGISTERS, Residence, ResidenceError, host};
 use denali_disk::Disk;
+use denali_hypervisor::{GuestRam, Original};
 use denali_swap::{Commit, PageNumber, Store};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::ops::Range;
 
 impl Residence {
@@ -13,7 +15,11 @@ impl Residence {
         if !self.out {
             self.settle();
             let resident = self.resident(false)?;
-            self.write(&resident)?;
+            let written = self.write(&resident, GuestRam::original_of);
+            if let Err(error) = written {
+                self.take_back(&resident)?;
+                return Err(error);
+            }
             for run in runs(&resident) {
                 // What is not released costs memory, and nothing else: it is in the store too, and is
                 // brought back from there.
@@ -29,12 +35,17 @@ impl Residence {
     }
 
     /// Writes down everything that is in memory and commits it together with `state`: the guest can go on
-    /// from there in another process. When it fails, the guest goes on here.
+    /// from there in another process, which needs the image beside that, and no snapshot. When it fails, the
+    /// guest goes on here.
     pub(crate) fn park(&mut self, state: &[u8]) -> Result<Commit, ResidenceError> {
         self.settle();
         let resident = if self.out { vec![REGISTERS] } else { self.resident(true)? };
         let as_in_image = self.as_in_image.len();
-        let parked = self.write(&resident).and_then(|()| {
+        let unchanged = self.only_in_snapshot(&resident)?;
+        let written = self
+            .write(&resident, GuestRam::original_in_image)
+            .and_then(|()| self.write_unchanged(&unchanged));
+        let parked = written.and_then(|()| {
             let working_set = self.working_set.pages().to_vec();
             Ok(self.store()?.commit(state, &working_set)?)
         });
@@ -42,12 +53,21 @@ impl Residence {
             // Whoever goes on from there need not wait until the host has taken this process apart.
             self.store()?.backend().unlock();
         } else {
-            let store = self.store()?;
-            resident.iter().for_each(|&page| store.forget(page));
+            self.take_back(&resident)?;
+            self.take_back(&unchanged)?;
             self.as_in_image.truncate(as_in_image);
             self.go_on()?;
         }
         parked
+    }
+
+    /// Pages that are elsewhere still leave the store, and what they took of it is free again.
+    fn take_back(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+        let store = self.store()?;
+        pages.iter().for_each(|&page| store.forget(page));
+        // Nothing is left in it that could fail to be written; what could not before has been said.
+        let _ = store.flush();
+        Ok(())
     }
 
     /// Leaves word in the region that the guest has ended, if somebody could go on from there.
@@ -75,13 +95,52 @@ impl Residence {
         Ok(first.into_iter().chain(there).collect())
     }
 
-    /// Writes pages into the store; those that are as the image has them, zeroes included, take no space.
-    fn write(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+    /// Pages of a clone that are as its snapshot has them, and may be other than in the image: neither in memory,
+    /// as `resident` ones are, nor in the store.
+    fn only_in_snapshot(
+        &mut self,
+        resident: &[PageNumber],
+    ) -> Result<Vec<PageNumber>, ResidenceError> {
+        let ram = self.ram.clone();
+        if !ram.has_base() {
+            return Ok(Vec::new());
+        }
+        let resident: HashSet<PageNumber> = resident.iter().copied().collect();
+        let store = self.store()?;
+        let originals = ram.pages_with_originals().chain(ram.pages_with_originals_in_image());
+        let pages: BTreeSet<PageNumber> = originals
+            .map(PageNumber)
+            .filter(|page| !resident.contains(page) && !store.contains(*page))
+            .collect();
+        Ok(pages.into_iter().collect())
+    }
+
+    /// Writes pages into the store as the snapshot has them, but for those that are as in the image.
+    fn write_unchanged(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
+        let ram = self.ram.clone();
+        let store = self.store()?;
+        for &page in pages {
+            let unchanged = ram.original_of(page.0).map_err(host("read the snapshot"))?;
+            let image = ram.original_in_image(page.0).map_err(host("read the image"))?;
+            if !image.is(unchanged.content()) {
+                store.put(page, unchanged.content())?;
+            }
+        }
+        Ok(store.flush()?)
+    }
+
+    /// Writes pages that are in memory into the store; those that are as they were at first, zeroes included, take
+    /// no space. `original` says how that was.
+    fn write(
+        &mut self,
+        pages: &[PageNumber],
+        original: fn(&GuestRam, u32) -> io::Result<Original>,
+    ) -> Result<(), ResidenceError> {
         let ram = self.ram.clone();
         let mut as_in_image = Vec::new();
         let store = self.store()?;
         for &page in pages {
-            let original = ram.original_of(page.0).map_err(host("read the image"))?;
+            let original = original(&ram, page.0).map_err(host("read the image"))?;
             let put = ram.with_page(page.0, |content| match original.is(content) {
                 true => Ok(false),
                 false => store.put(page, content).map(|()| true),

@@ -8,11 +8,11 @@ use crate::guest::Memory;
 use crate::residence::{self, Found};
 use denali_devices::BusState;
 use denali_launcher::spec::{MachineSpec, ResumeSpec};
-use denali_swap::snapshot::Snapshot;
 use denali_vcpu::SavedLoop;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 /// The version of [`SavedGuest`]: monitors read their own version only.
 const VERSION: u32 = 1;
@@ -108,14 +108,17 @@ impl Seeking {
     pub(super) fn begin(spec: &MachineSpec) -> Result<Self, StartError> {
         let begin = |swap| residence::Seeking::begin(swap, spec.resume.as_ref());
         let region = spec.swap.as_ref().map(begin).transpose()?;
-        let Some(ResumeSpec::Snapshot { file }) = &spec.resume else {
+        let Some(ResumeSpec::Snapshot { file, state: (offset, length), memory }) = &spec.resume
+        else {
             return Ok(Self { region, copied: None, base: None });
         };
         let file = File::from(inherited(*file));
-        let snapshot =
-            Snapshot::read(&file).map_err(|error| StartError::Snapshot(error.to_string()))?;
-        let copied = Some(SavedGuest::parse(&snapshot.state, guest(spec))?);
-        Ok(Self { region, copied, base: Some((file.into(), snapshot.memory.offset)) })
+        // The launcher has checked that it is in the file, and what was written.
+        let mut state = vec![0; usize::try_from(*length).unwrap_or(0)];
+        file.read_exact_at(&mut state, *offset)
+            .map_err(|error| StartError::Snapshot(error.to_string()))?;
+        let copied = Some(SavedGuest::parse(&state, guest(spec))?);
+        Ok(Self { region, copied, base: Some((file.into(), *memory)) })
     }
 
     /// Where the guest's memory is.

@@ -103,6 +103,14 @@ fn originals_are_the_snapshots() {
             assert_eq!(original.content(), &[byte; PAGE], "page {page:#x}");
             assert_eq!(original.is_zero(), byte == 0);
         }
+        // A guest that starts from the image has other originals, where the snapshot has data and elsewhere.
+        assert_eq!(ram.pages_with_originals_in_image().collect::<Vec<_>>(), [0x202]);
+        assert!(ram.original_in_image(0x300).unwrap().is_zero());
+        let (image, _) = ram.image().unwrap();
+        let mut first = [0; PAGE];
+        nix::sys::uio::pread(image, &mut first, 0).unwrap();
+        assert_eq!(ram.original_in_image(0x202).unwrap().content(), &first);
+        assert!(ram.original_in_image(0x10).is_err());
     }
 }
 

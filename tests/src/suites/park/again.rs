@@ -32,8 +32,12 @@ const HOST_LACKS: i32 = 124;
 /// Parks a guest through its control socket once nothing stands against it, and sees its monitor's end.
 #[track_caller]
 pub fn park(home: &Home, guest: Guest, record: &str) -> PathBuf {
-    let record = home.path(record);
-    let socket = home.path("control");
+    park_through(&home.path("control"), guest, home.path(record))
+}
+
+/// The same through the socket at this path; where the record is.
+#[track_caller]
+pub fn park_through(socket: &Path, guest: Guest, record: PathBuf) -> PathBuf {
     wait_until("nothing stands against parking", || {
         let words = ["park".as_ref(), socket.as_os_str(), "--record".as_ref(), record.as_os_str()];
         let finished = denali(words);

@@ -1,7 +1,7 @@
 //! Guests that are parked and go on in another process: by a command, and by a keeper.
 
 mod adopted;
-mod again;
+pub mod again;
 mod failing;
 mod images;
 mod keeping;

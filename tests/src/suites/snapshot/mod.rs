@@ -1,6 +1,7 @@
 //! Copies of guests: a guest that is copied goes on, and any number of others begin where it was.
 
 mod networks;
+mod parked;
 mod sharing;
 
 use crate::backend::Backend;
@@ -24,6 +25,7 @@ pub fn suite() -> Suite {
     };
     suite.cases.extend(sharing::cases());
     suite.cases.extend(networks::cases());
+    suite.cases.extend(parked::cases());
     suite
 }
 
