@@ -49,7 +49,7 @@ pub(crate) fn keep(arguments: &KeepArguments) -> Result<(), Failure> {
 }
 
 /// Many guests have many sockets: takes as many descriptors as this user may have.
-fn raise_limit() {
+pub(crate) fn raise_limit() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // With what there is, fewer guests can be kept, and the first one too many is told of.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
@@ -57,7 +57,7 @@ fn raise_limit() {
 }
 
 /// Tells of an event: programs by a line of JSON, people by a line of text.
-fn tell(event: &Event<'_>, format: Format) -> Result<(), Failure> {
+pub(crate) fn tell(event: &Event<'_>, format: Format) -> Result<(), Failure> {
     match format {
         // Events are plain data: turning them into JSON cannot fail.
         Format::Json => print(&serde_json::to_value(event).unwrap_or_default()),

@@ -12,6 +12,7 @@ mod keep;
 mod output;
 mod run;
 mod show;
+mod supervisor;
 mod table;
 mod top;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Supervisor(options) => supervisor::supervisor(&options),
         Command::Keep(arguments) => keep::keep(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::SwapOut(arguments) => control::swap_out(&arguments),

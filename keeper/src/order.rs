@@ -44,7 +44,10 @@ impl Desk {
     ///
     /// # Errors
     /// When the keeper has ended: the order comes back.
-    #[expect(clippy::result_large_err, reason = "an order that comes back is moved once, as one that goes")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "an order that comes back is moved once, as one that goes"
+    )]
     pub fn ask(&self, order: Order) -> Result<(), Order> {
         self.orders.send(order).map_err(|unsent| unsent.0)?;
         // Fails only when the counter is full, and then it rings already.

@@ -43,7 +43,7 @@ pub use kept::{Kept, Ready, Shared, Source};
 pub use listen::open_port;
 pub use pool::{Monitor, Waiting};
 pub use prepare::{Launch, Published, Resume, Settings};
-pub use programs::find_monitor;
+pub use programs::{find_monitor, find_switch};
 pub use snapshot::Snapshot;
 pub use spawn::Streams;
 pub use store::ImageStore;

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// File name of the monitor.
 const MONITOR: &str = "denali-vmm";
 
+/// File name of the switch.
+const SWITCH: &str = "denali-switch";
+
 /// File name of the broker.
 const BROKER: &str = "denali-broker";
 
@@ -19,6 +22,14 @@ const BROKER: &str = "denali-broker";
 /// When there is none.
 pub fn find_monitor(built: &Path) -> Result<PathBuf, LaunchError> {
     find(MONITOR, built)
+}
+
+/// The path of `denali-switch`, found likewise.
+///
+/// # Errors
+/// When there is none.
+pub fn find_switch(built: &Path) -> Result<PathBuf, LaunchError> {
+    find(SWITCH, built)
 }
 
 /// The path of `denali-broker`, found likewise.

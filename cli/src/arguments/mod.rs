@@ -3,6 +3,7 @@
 mod fleet;
 mod guest;
 mod keep;
+mod supervisor;
 
 pub(crate) use fleet::{
     ActArguments, CreateArguments, DrainArguments, EventsArguments, GuestArguments, ListArguments,
@@ -13,6 +14,8 @@ pub(crate) use keep::{
     KeepArguments, MonitorArguments, ParkArguments, ResumeArguments, SnapshotArguments,
     StatusArguments,
 };
+
+pub(crate) use supervisor::SupervisorOptions;
 
 use crate::output::{Failure, Format};
 use clap::error::ErrorKind;
@@ -29,6 +32,7 @@ use keep::{
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
+use supervisor::SUPERVISOR_EXAMPLES;
 
 const EXIT_STATUSES: &str = "\
 Exit statuses:
@@ -117,6 +121,9 @@ pub(crate) enum Command {
     /// Write a copy of a guest into a file.
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArguments),
+    /// Look after all guests of a host, and take what is asked of them.
+    #[command(after_help = SUPERVISOR_EXAMPLES)]
+    Supervisor(SupervisorOptions),
     /// Have the supervisor make guests.
     #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArguments),
@@ -227,6 +234,7 @@ impl Arguments {
             Command::Run(run) => run.start.format.format(),
             Command::Check(check) => check.format.format(),
             Command::Keep(keep) => keep.format.format(),
+            Command::Supervisor(options) => options.format.format(),
             Command::Resume(resume) => resume.start.format.format(),
             Command::Doctor(doctor) => doctor.format.format(),
             Command::Images(format) | Command::Version(format) => format.format(),
