@@ -29,6 +29,7 @@ mod rate;
 mod reply;
 #[cfg(feature = "program")]
 mod server;
+pub mod tun;
 #[cfg(feature = "program")]
 mod waiting;
 #[cfg(feature = "program")]

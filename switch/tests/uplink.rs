@@ -6,7 +6,7 @@ mod common;
 use common::bytes::{Ends, datagram, segment};
 use common::stack::{Server, Stack};
 use common::{GATEWAY, Rig, ends, options, port};
-use denali_switch::Policy;
+use denali_switch::{Policy, tun};
 use libtest_mimic::{Arguments, Trial};
 use nix::errno::Errno;
 use std::fs::File;
@@ -82,16 +82,18 @@ fn ip(words: &str) {
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A TUN interface with the gateway's address.
+/// A TUN interface with the gateway's address: as the switch's own code makes it, or without the header.
 fn uplink(header: bool) -> OwnedFd {
+    if header {
+        return tun::open("uplink", &options()).unwrap();
+    }
     let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
     // SAFETY: zeroes are a request without name and flags.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"uplink") {
         *to = *from as libc::c_char;
     }
-    let own = if header { libc::IFF_VNET_HDR } else { 0 };
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | own) as libc::c_short;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: the structure lives during the call.
     let made = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw const request) };
     Errno::result(made).unwrap();
