@@ -11,6 +11,7 @@ mod cgroup;
 mod client;
 mod document;
 mod figures;
+mod fleet;
 mod game;
 mod gatekeeper;
 mod guest;
@@ -19,6 +20,7 @@ mod http;
 mod latencies;
 mod net;
 mod options;
+mod place;
 mod plot;
 mod precedence;
 mod proc;
@@ -26,6 +28,7 @@ mod programs;
 mod random;
 mod running;
 mod scale;
+mod settled;
 mod spread;
 mod startup;
 mod summary;
@@ -77,6 +80,8 @@ fn measure(options: &Options) -> Result<()> {
         Command::Idle(idle) => wake::run_idle(idle),
         Command::Swap(swap) => swap::run(swap),
         Command::Gatekeeper(gatekeeper) => gatekeeper::run(gatekeeper),
+        Command::Load(load) => fleet::run_load(load),
+        Command::Fleet(fleet) => fleet::run(fleet),
         Command::NativeServer { .. } | Command::NativeSleeper => Ok(()),
     }
 }

@@ -37,6 +37,23 @@ pub(crate) enum Command {
     Swap(SwapOptions),
     /// The gatekeeper's policy with very many guests, in simulated time, beside what else could decide who is in memory.
     Gatekeeper(GatekeeperOptions),
+    /// Very many guests under one supervisor: how soon all answer, what each costs, the most requests that they can take,
+    /// and how long requests take at half of that; takes root.
+    ///
+    /// Requests are an open loop: they come by chance, independently of each other (a Poisson process), each to a guest
+    /// drawn by Zipf's law, and count from when they were due, even where this program was late to send them. Each has a
+    /// connection of its own. The most is looked for by asking for twice as much again and again until less than 95 % is
+    /// answered or 99 % take more than a second, and half-way between from there on.
+    Fleet(FleetOptions),
+    /// The same load on any servers, or on this program's own to see what the driver itself can do.
+    ///
+    /// What cannot be sent because too many requests are out is counted as an error (crowded), as are requests without an
+    /// answer in time (late), connections that are refused, broken, or end too early (cut), other statuses than 200,
+    /// other pages than those that show what they are to (page), and a lack of ports or descriptors here (host). A
+    /// connection is closed with a reset as soon as all of its answer is there (SO_LINGER of 0), so that neither side
+    /// keeps it for a minute (TIME_WAIT) and 28,000 ports to each address are enough; the server's own end of a
+    /// connection is then cheaper than with clients that wait for its FIN.
+    Load(LoadOptions),
     /// The native server that guests are compared with that are woken.
     #[command(hide = true)]
     NativeSleeper,
@@ -239,6 +256,100 @@ pub(crate) struct GatekeeperOptions {
     /// Simulated seconds that are measured, after as many that are not.
     #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
+}
+
+/// How requests are sent.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct DriverOptions {
+    /// Threads that send requests.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) threads: u8,
+    /// When a request is given up, in ms.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timeout: u32,
+    /// Requests that may be out at a time; those that come on top are errors.
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) in_flight: u32,
+    /// Use connections again; otherwise each request has one of its own.
+    #[arg(long)]
+    pub(crate) keep_alive: bool,
+}
+
+/// Options of `bench load`.
+#[derive(Args, Debug)]
+pub(crate) struct LoadOptions {
+    /// File of whom to ask: in each line an IPv4 address and a port, such as 10.96.0.2:80, and after a space what the page
+    /// at / shows. Without it, this program asks a thread of its own at loopback addresses.
+    #[arg(long)]
+    pub(crate) targets: Option<std::path::PathBuf>,
+    /// Loopback addresses, where there is no file.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) local: u32,
+    /// Requests a second on average; by default the most is looked for, and half of it asked.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// How unequally servers are wanted: the one of rank r in proportion to 1/r^alpha; 0 = all alike.
+    #[arg(long, default_value_t = 0.8, value_parser = exponent)]
+    pub(crate) alpha: f64,
+    /// How long requests are counted, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// How long requests come before that, in seconds.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) warm: u32,
+    #[command(flatten)]
+    pub(crate) driver: DriverOptions,
+    /// Print one JSON object of figures.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `bench fleet`.
+#[derive(Args, Debug)]
+pub(crate) struct FleetOptions {
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+    /// Guests that live at a time.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) guests: u32,
+    /// Guests that are registered, more than may be in memory; by default as many as live.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) registered: Option<u32>,
+    /// Guests that may be in memory at a time, where more are registered; by default `--guests`.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) awake: Option<u32>,
+    /// How unequally guests are wanted, one load after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.8, 1.2], value_parser = exponent)]
+    pub(crate) alpha: Vec<f64>,
+    /// Guests of the fleet that throughput is compared with, at an exponent of 0.8; 0 leaves it out.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) few: u32,
+    /// How long latency is measured for each exponent, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// Configuration of each guest, as of `denali create`; by default the image `web` on the switch.
+    #[arg(long)]
+    pub(crate) configuration: Option<std::path::PathBuf>,
+    /// Make guests as copies of this snapshot; otherwise each starts from its image.
+    #[arg(long)]
+    pub(crate) template: Option<std::path::PathBuf>,
+    /// What the page of a guest shows: {name} and {address} stand for the guest's.
+    #[arg(long, default_value = "{address}")]
+    pub(crate) shows: String,
+    #[command(flatten)]
+    pub(crate) driver: DriverOptions,
+}
+
+impl FleetOptions {
+    /// Guests that there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.registered.unwrap_or(self.guests)
+    }
+
+    /// Guests that may be in memory.
+    pub(crate) fn awake(&self) -> u32 {
+        self.awake.unwrap_or(self.guests).min(self.count())
+    }
 }
 
 /// An exponent of Zipf's law.

@@ -106,6 +106,17 @@ pub(crate) fn children_of(parents: &[i32]) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// A process and all that descend from it.
+pub(crate) fn family(ancestor: i32) -> Result<Vec<i32>> {
+    let (mut all, mut last) = (vec![ancestor], vec![ancestor]);
+    while !last.is_empty() {
+        last = children_of(&last)?;
+        last.retain(|pid| !all.contains(pid));
+        all.extend(&last);
+    }
+    Ok(all)
+}
+
 /// The fields of /proc/PID/stat from the third on: the second is the program's name in parentheses,
 /// which may hold anything.
 fn stat_fields(stat: &str) -> Vec<String> {
@@ -129,6 +140,12 @@ pub(crate) struct Mapping {
 /// The mappings of a process.
 pub(crate) fn mappings(pid: i32) -> Result<Vec<Mapping>> {
     Ok(parse_mappings(&read(&format!("/proc/{pid}/smaps"))?))
+}
+
+/// Proportional set size of a process, files that it shares included, in KiB.
+pub(crate) fn pss_kib(pid: i32) -> Result<f64> {
+    let rollup = read(&format!("/proc/{pid}/smaps_rollup"))?;
+    field(&rollup, "Pss").context("smaps_rollup lacks Pss")
 }
 
 /// Proportional share of the memory of a process that is no file's, in KiB.

@@ -1,9 +1,9 @@
 //! A guest with much memory, all of which it looks at when it is asked to.
 
 use super::control;
-use super::place::{Folder, Place};
 use crate::backend::Backend;
 use crate::guest::announced;
+use crate::place::{Folder, Place};
 use crate::proc;
 use crate::programs::Programs;
 use crate::running::Running;

@@ -1,8 +1,8 @@
 //! Guests under one keeper, `denali keep`: what they are, how they are started, and what is told of them.
 
-use super::place::{Folder, Place};
 use super::seen::Seen;
 use crate::backend::Backend;
+use crate::place::{Folder, Place};
 use crate::programs::Programs;
 use crate::running::Running;
 use anyhow::{Context, Result};

@@ -1,6 +1,6 @@
 //! Disks of their own: file systems on loop devices.
 
-use super::place::{Folder, Place};
+use crate::place::{Folder, Place};
 use crate::undo::{Undo, until};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;

@@ -10,7 +10,7 @@
 //! | `throughput` | a large guest, beside its disk and the kernel's swap |
 //! | `striping` | more disks |
 //! | `paging` | less memory than a guest needs |
-//! | `subject`, `place` | a back end and what it takes to measure it, and where |
+//! | `subject` | a back end and what it takes to measure it |
 //! | `keep`, `seen`, `arrivals`, `visits`, `control` | keepers, what they tell, clients of parked guests, clients, commands |
 //! | `big`, `raw`, `kernel` | the large guest, its disk, the kernel's swap of it |
 //! | `loops`, `throttle` | slow disks |
@@ -25,7 +25,6 @@ mod loops;
 mod memory;
 mod out;
 mod paging;
-mod place;
 mod plots;
 mod raw;
 mod seen;
@@ -45,11 +44,11 @@ use crate::figures::Figures;
 use crate::guest;
 use crate::latencies::Latencies;
 use crate::options::{SwapOptions, SwapPart};
+use crate::place::Place;
 use crate::programs::Programs;
 use crate::running::unless_ending;
 use anyhow::{Result, bail};
 use memory::Footprint;
-use place::Place;
 use subject::Subject;
 use wake::Woken;
 

@@ -2,12 +2,12 @@
 
 use super::big::Big;
 use super::loops::Loop;
-use super::place::Place;
 use super::subject::Subject;
 use super::throttle::Throttle;
 use crate::backend::Backend;
 use crate::figures::Figures;
 use crate::options::SwapOptions;
+use crate::place::Place;
 use crate::programs::Programs;
 use crate::summary::Series;
 use anyhow::{Context, Result};

@@ -1,8 +1,8 @@
 //! What is measured, and with what.
 
-use super::place::Place;
 use crate::backend::Backend;
 use crate::options::SwapOptions;
+use crate::place::Place;
 use crate::programs::Programs;
 
 /// A back end, and what it takes to measure it.

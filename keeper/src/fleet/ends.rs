@@ -78,7 +78,7 @@ impl Keeper<'_> {
         let why = format!("its monitor ended {how}");
         let restarts = self.fleet.as_ref().is_some_and(|fleet| fleet.told.host.restart);
         let guest = &self.guests[number as usize];
-        if !restarts || guest.file.desired != Desired::Running || self.stops > 0 {
+        if !restarts || guest.file.desired == Desired::Stopped || self.stops > 0 {
             return self.fail(number, &why);
         }
         let steady = clock::boot_ns().saturating_sub(living.since_ns) > STEADY_NS;

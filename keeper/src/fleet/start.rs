@@ -154,7 +154,7 @@ impl<'a> Keeper<'a> {
             return self.rest(number);
         }
         let why = "its monitor ended when its keeper or the host stopped";
-        let runs = self.guests[number as usize].file.desired == Desired::Running;
+        let runs = self.guests[number as usize].file.desired != Desired::Stopped;
         let restarts = self.fleet.as_ref().is_some_and(|fleet| fleet.told.host.restart);
         match runs && restarts {
             true => {

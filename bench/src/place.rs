@@ -17,7 +17,7 @@ const KEY: usize = 32;
 
 /// Where regions are, and what is small.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// On the machine's disk, beside this program.
     disk: Folder,
     /// Where paths are short: configurations and sockets.
@@ -26,7 +26,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes the folders.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let own = std::env::current_exe().context("cannot find out where this program is")?;
         let beside = own.parent().context("this program is in no folder")?;
         let name = format!("denali-bench-{}", process::id());
@@ -45,24 +45,24 @@ impl Place {
     }
 
     /// The key of a host.
-    pub(super) fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.temporary.path.join("host.key")
     }
 
     /// A new folder on the disk.
-    pub(super) fn on_disk(&self, name: &str) -> Result<Folder> {
+    pub(crate) fn on_disk(&self, name: &str) -> Result<Folder> {
         Folder::new(&self.disk.path.join(name))
     }
 
     /// A new folder for what is small.
-    pub(super) fn temporary(&self, name: &str) -> Result<Folder> {
+    pub(crate) fn temporary(&self, name: &str) -> Result<Folder> {
         Folder::new(&self.temporary.path.join(name))
     }
 }
 
 /// A folder that nobody else may use, removed with all that is in it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     _undo: Undo,
 }
@@ -83,7 +83,7 @@ impl Folder {
         Ok(Self { path, _undo: undo })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
