@@ -94,13 +94,15 @@ impl Service for Pages<'_> {
 
 fn index_page(arguments: &str) -> String {
     let name = if arguments.is_empty() { "without a name" } else { arguments };
+    // Asked for each time: a copy of a guest has an address of its own.
+    let address = ilwaco::net::address().map(|address| address.to_string()).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
          <title>A Denali guest</title></head>\n<body>\n\
          <h1>Answered from inside a Denali guest</h1>\n\
          <p>This page comes from a virtual machine of its own: a web server on the library OS \
          Ilwaco, without a kernel beneath it.</p>\n\
-         <p>This guest: <strong>{}</strong></p>\n\
+         <p>This guest: <strong>{}</strong>, at {address}</p>\n\
          <ul>\n<li><a href=\"/stats\">/stats</a>: virtual registers and counters</li>\n\
          <li><a href=\"/time\">/time</a>: the guest's clock</li>\n\
          <li><a href=\"/hello/you\">/hello/you</a>: a page made for you</li>\n\
