@@ -93,7 +93,7 @@ fn code_alone(code: StatusCode) -> Response {
 }
 
 /// The text as one line of bounded length.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {
         if line.len() >= MESSAGE_BYTES {

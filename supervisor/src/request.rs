@@ -1,7 +1,7 @@
 //! What clients send: bodies of bounded size, JSON whose errors name the field, and queries.
 
 use crate::check;
-use crate::failure::{Failure, WRONG};
+use crate::failure::{Failure, WRONG, line};
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
 use denali_client::{Act, Create};
@@ -52,9 +52,8 @@ async fn gather(mut body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// One line that names the field.
 pub fn read_create(text: &[u8]) -> Result<Create, String> {
-    let create: Create = parse(text)?;
-    check::create(&create)?;
-    Ok(create)
+    let read = parse(text).and_then(|create| check::create(&create).map(|()| create));
+    read.map_err(|wrong| line(&wrong))
 }
 
 /// Reads a request to have guests do something.
@@ -62,9 +61,8 @@ pub fn read_create(text: &[u8]) -> Result<Create, String> {
 /// # Errors
 /// One line that names the field.
 pub fn read_act(text: &[u8]) -> Result<Act, String> {
-    let act: Act = parse(text)?;
-    check::act(&act)?;
-    Ok(act)
+    let read = parse(text).and_then(|act| check::act(&act).map(|()| act));
+    read.map_err(|wrong| line(&wrong))
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
@@ -199,9 +197,14 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_is_taken_or_refused_in_a_line(text in any::<Vec<u8>>(), query in ".*") {
-            let _ = read_create(&text);
-            let _ = read_act(&text);
-            let _ = read_query(&query, &["name"]);
+            let wrong = [
+                read_create(&text).err(),
+                read_act(&text).err(),
+                read_query(&query, &["name"]).err(),
+            ];
+            for wrong in wrong.into_iter().flatten() {
+                prop_assert!(!wrong.contains(char::is_control), "{wrong:?}");
+            }
         }
 
         #[test]

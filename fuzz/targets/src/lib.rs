@@ -16,6 +16,7 @@ pub mod mutate;
 mod names;
 mod queues;
 mod region;
+mod requests;
 mod saved;
 mod snapshot;
 mod switch;
@@ -28,6 +29,7 @@ pub use messages::{control, record};
 pub use names::broker;
 pub use queues::queues;
 pub use region::{manifest, region};
+pub use requests::requests;
 pub use saved::saved;
 pub use snapshot::snapshot;
 pub use switch::switch;
@@ -59,4 +61,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "broker", feed: broker, seeds: names::broker_seeds },
     Target { name: "back_end", feed: back_end, seeds: back_end::back_end_seeds },
     Target { name: "switch", feed: switch, seeds: switch::switch_seeds },
+    Target { name: "requests", feed: requests, seeds: requests::requests_seeds },
 ];

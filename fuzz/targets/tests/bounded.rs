@@ -67,4 +67,4 @@ macro_rules! tests {
     };
 }
 
-tests! { region manifest snapshot control record saved queues config image frames broker back_end switch }
+tests! { region manifest snapshot control record saved queues config image frames broker back_end switch requests }
