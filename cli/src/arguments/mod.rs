@@ -91,8 +91,10 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// What the program can do.
+/// What the program can do. Options of a command are put together only when it is the one that is run: starting a
+/// guest does not pay for the others.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run a guest until it ends; its exit status becomes this program's.
     #[command(after_help = RUN_EXAMPLES, after_long_help = help_end(RUN_EXAMPLES))]
