@@ -113,7 +113,9 @@ fn what_cannot_be_created_is_found_before_anybody_is_asked() {
     assert_refused(&["create", "a", "hello", "--count", "0"], BAD_ARGUMENTS, "invalid value '0'");
     let missing = ["create", "a", "--from", "no.snapshot"];
     assert_refused(&missing, BAD_IMAGE, "--from no.snapshot: there is no such snapshot");
-    assert_refused(&["create", "", "hello"], BAD_CONFIG, "NAME : name: \"\" is not a name");
+    for name in ["", "a b", "web*", &"x".repeat(65)] {
+        assert_refused(&["create", name, "hello"], BAD_ARGUMENTS, "the guest's name \"");
+    }
 }
 
 #[test]

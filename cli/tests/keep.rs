@@ -171,6 +171,10 @@ fn the_doctor_looks_at_everything() {
         text.contains("kernel.pid_max=") && text.contains("install -d -m 0700 no-such"),
         "{text}"
     );
+    file("host.json", r#"{"max_running": 7, "swap": {"stripes": ["nowhere"]}}"#);
+    let text = stdout(&run(&["doctor", "--config", "host.json"]));
+    assert!(text.contains("enough for 7 guests") && text.contains("/nowhere "), "{text}");
+    assert_refused(&["doctor", "--config", "no.json"], BAD_CONFIG, "no.json: cannot be read");
     let table = stdout(&run(&["doctor"]));
     assert!(table.lines().all(|line| !line.trim().is_empty()) && table.contains("descriptors "));
 }

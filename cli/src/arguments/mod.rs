@@ -72,6 +72,7 @@ const DOCTOR_EXAMPLES: &str = "\
 Examples:
   denali doctor
   denali doctor --guests 10000 --swap /var/lib/denali/swap
+  denali doctor --config host.json          what a supervisor with this configuration needs
   denali doctor --json | jq -r '.[] | select(.fix) | .fix'
 
 What is wrong is followed by what to type. Something severe ends it with status 124: if nothing can run, or be
@@ -95,8 +96,10 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// What the program can do.
+/// What the program can do. Options of a command are put together only when it is the one that is run: starting a
+/// guest does not pay for the others.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run a guest until it ends; its exit status becomes this program's.
     #[command(after_help = RUN_EXAMPLES, after_long_help = help_end(RUN_EXAMPLES))]
@@ -191,6 +194,9 @@ pub(crate) struct DoctorArguments {
     /// A folder that guests are to be parked in. May be repeated.
     #[arg(long, value_name = "DIR")]
     pub(crate) swap: Vec<PathBuf>,
+    /// Configuration of the supervisor: how many guests may run at a time, and where they are parked.
+    #[arg(long, value_name = "HOST.JSON")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: FormatArguments,
 }

@@ -28,11 +28,13 @@ const PIDS_MAX: u64 = 1 << 22;
 /// Mappings that a monitor may need.
 const MAPPINGS: u64 = 4096;
 
-/// How many guests are to run at a time, and whether somebody said so.
+/// What there is to be room for: how many guests that run at a time, and whether somebody said so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fleet {
     pub(super) guests: u64,
     pub(super) asked: bool,
+    /// Memory that is left free, in bytes.
+    pub(super) kept_free: u64,
 }
 
 impl Fleet {
@@ -178,9 +180,9 @@ fn memory(root: &Root, fleet: Fleet) -> Finding {
             "/proc/meminfo does not say how much there is",
         );
     };
-    let kept_free = (total / 16).min(1 << 30);
-    let fit = available.saturating_sub(kept_free) / MEMORY;
-    let (free, kept) = (bytes(available), bytes(kept_free));
+    let fit = available.saturating_sub(fleet.kept_free) / MEMORY;
+    let (free, kept) =
+        (format!("{} of {}", bytes(available), bytes(total)), bytes(fleet.kept_free));
     if fit >= fleet.guests {
         let text = format!(
             "{free} can be had: room for about {} guests that idle, with {kept} left free",
@@ -219,7 +221,7 @@ mod tests {
     const USER: User = User { superuser: false, descriptors: 1 << 20, processes: 1 << 20 };
 
     fn fleet(guests: u64) -> Fleet {
-        Fleet { guests, asked: true }
+        Fleet { guests, asked: true, kept_free: 1 << 30 }
     }
 
     /// A host with room for 10,000 guests.
@@ -277,7 +279,7 @@ mod tests {
             (
                 "memory",
                 Verdict::Warning,
-                "3 GiB can be had: of 10,000 guests about 2,816 ",
+                "3 GiB of 4 GiB can be had: of 10,000 guests about 2,048 ",
                 "\"swap\"",
             ),
             ("vm.overcommit_memory", Verdict::Warning, "2: all memory", "vm.overcommit_memory=0"),
@@ -286,7 +288,7 @@ mod tests {
         }
         // The superuser has no limit of its own; and what nobody asked for is no more than a warning.
         let root = User { superuser: true, ..user };
-        let findings = look(&host.root, root, Fleet { guests: 10_000, asked: false });
+        let findings = look(&host.root, root, Fleet { asked: false, ..fleet(10_000) });
         let of = |what| findings.iter().find(|found| found.what == what).unwrap().verdict;
         assert_eq!((of("processes"), of("kernel.pid_max")), (Verdict::Good, Verdict::Warning));
         // No number of guests makes it fail.

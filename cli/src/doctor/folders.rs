@@ -74,7 +74,7 @@ mod tests {
     fn folders_are_looked_at() {
         let host = Host::new("folders");
         host.file("/swap/file", "");
-        let fleet = |guests| Fleet { guests, asked: true };
+        let fleet = |guests| Fleet { guests, asked: true, kept_free: 0 };
         let (folder, file) = (host.root.path("/swap"), host.root.path("/swap/file"));
         let missing = host.root.path("/missing");
         let told = |folder: &Path, guests, verdict, text: &str, fix: &str| {

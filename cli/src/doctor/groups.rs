@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn fleet(guests: u64) -> Fleet {
-        Fleet { guests, asked: true }
+        Fleet { guests, asked: true, kept_free: 0 }
     }
 
     #[test]

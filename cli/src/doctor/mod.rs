@@ -13,9 +13,11 @@ use crate::arguments::DoctorArguments;
 use crate::output::{Failure, Format, print, print_json};
 use crate::table::Table;
 use denali_abi::status::HOST_LACKS;
+use denali_config::HostConfig;
 use fleet::Fleet;
 use root::{Root, User};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Guests for which is looked where nobody says how many there are to be.
 const USUAL: u64 = 100;
@@ -65,7 +67,7 @@ impl Finding {
 
 /// Looks at the host, and says what it found; fails if something is severe.
 pub(crate) fn doctor(arguments: &DoctorArguments) -> Result<(), Failure> {
-    let findings = look(arguments);
+    let findings = look(arguments)?;
     match arguments.format.format() {
         Format::Human => print(&table(&findings))?,
         Format::Json => print_json(&Value::Array(findings.iter().map(as_json).collect()))?,
@@ -77,18 +79,26 @@ pub(crate) fn doctor(arguments: &DoctorArguments) -> Result<(), Failure> {
     }
 }
 
-fn look(arguments: &DoctorArguments) -> Vec<Finding> {
+fn look(arguments: &DoctorArguments) -> Result<Vec<Finding>, Failure> {
     let (root, user) = (Root::new("/"), User::this());
-    let fleet =
-        Fleet { guests: arguments.guests.unwrap_or(USUAL), asked: arguments.guests.is_some() };
+    let config = arguments.config.as_deref().map(HostConfig::read).transpose()?;
+    let config =
+        config.unwrap_or_else(|| HostConfig { max_running: USUAL, ..HostConfig::of_nothing() });
+    let fleet = Fleet {
+        guests: arguments.guests.unwrap_or(config.max_running),
+        asked: arguments.guests.is_some(),
+        kept_free: config.minimum_free.0,
+    };
+    let mut folders = arguments.swap.clone();
+    folders.extend(config.swap.iter().flat_map(|swap| swap.stripes.iter().map(PathBuf::from)));
     let mut findings = host::look(&root);
     findings.extend(network::look(&root, user));
     findings.extend(limits::look());
     findings.extend(fleet::look(&root, user, fleet));
     findings.extend(groups::look(&root, fleet));
     findings.extend(swap::look(&root));
-    findings.extend(folders::look(&arguments.swap, fleet));
-    findings
+    findings.extend(folders::look(&folders, fleet));
+    Ok(findings)
 }
 
 /// What was found, and below it what to do about it.
@@ -111,7 +121,6 @@ fn as_json(Finding { what, verdict, text, fix }: &Finding) -> Value {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A folder that looks like a host, and is gone when this is.

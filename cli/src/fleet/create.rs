@@ -5,15 +5,17 @@ use super::outcome::{self, Verb};
 use super::progress::Progress;
 use crate::arguments::{CreateArguments, read};
 use crate::output::Failure;
-use denali_abi::status::{BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
+use denali_abi::status::{BAD_ARGUMENTS, BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
 use denali_client::Create;
-use denali_config::Document;
+use denali_config::check_name;
 use denali_launcher::Snapshot;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Has guests made, and shows what became of each.
 pub(crate) fn create(arguments: &CreateArguments) -> Result<(), Failure> {
+    check_name(&arguments.name)
+        .map_err(|why| Failure::new(BAD_ARGUMENTS, format!("the guest's name {why}")))?;
     let create = Create {
         name: arguments.name.clone(),
         count: arguments.count,
@@ -44,18 +46,12 @@ fn configuration(arguments: &CreateArguments) -> Result<Option<Value>, Failure> 
             Snapshot::open(from.as_deref().unwrap_or(Path::new("")))?.configuration()?
         }
     };
-    let document = named(changes.apply(document)?, &arguments.name)?;
+    let document = changes.apply(document)?;
     document.guest()?;
     let portable = document.portable()?;
     let value = serde_json::from_str(&portable)
         .map_err(|error| Failure::new(MONITOR_FAILED, format!("cannot be sent: {error}")))?;
     Ok(Some(value))
-}
-
-/// With the name that was asked for, so that it is checked as such.
-fn named(mut document: Document, name: &str) -> Result<Document, Failure> {
-    document.set_text("name", name, "NAME")?;
-    Ok(document)
 }
 
 fn template(path: &Path) -> Result<PathBuf, Failure> {

@@ -38,7 +38,7 @@ fn title(per_cell: usize) -> Line<'static> {
     let text = match per_cell {
         1 => "fleet, a cell for each guest".to_owned(),
         many => format!(
-            "fleet, {} guests a cell: the first of ! ? + - that any is, else what most are",
+            "fleet, {} guests a cell: ! or ? if any of them is, else what most of them are",
             count(many as u64)
         ),
     };
@@ -60,28 +60,29 @@ fn cells(states: impl Iterator<Item = GuestState>, per_cell: usize) -> Vec<Guest
     cells
 }
 
-/// What is rare is not to be lost among others; of what is not, the most frequent is shown.
+/// Guests that have failed or wait are not to be lost among others; else the most frequent state is shown.
 fn of_group(group: &[GuestState]) -> Option<GuestState> {
     let mut counts = [0_usize; STATES];
     for &state in group {
         counts[rank(state)] += 1;
     }
-    let rare = |state: &&GuestState| rank(**state) < rank(GuestState::Running);
-    let rarest = group.iter().filter(rare).min_by_key(|&&state| rank(state));
+    let waits = |state: &&GuestState| rank(**state) <= rank(GuestState::Queued);
+    let worst = group.iter().filter(waits).min_by_key(|&&state| rank(state));
     let usual = || group.iter().max_by_key(|&&state| counts[rank(state)]);
-    rarest.or_else(usual).copied()
+    worst.or_else(usual).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use GuestState::{Failed, Parked, Running, Waking};
+    use GuestState::{Failed, Parked, Queued, Running, Waking};
 
     #[test]
-    fn a_cell_shows_what_is_rare_or_else_what_is_frequent() {
+    fn a_cell_shows_what_is_wrong_or_else_what_is_frequent() {
         assert_eq!(of_group(&[]), None);
         assert_eq!(of_group(&[Parked, Running, Parked]), Some(Parked));
-        assert_eq!(of_group(&[Parked, Waking, Parked]), Some(Waking));
+        assert_eq!(of_group(&[Parked, Waking, Parked]), Some(Parked));
+        assert_eq!(of_group(&[Parked, Queued, Parked]), Some(Queued));
         assert_eq!(of_group(&[Waking, Running, Failed]), Some(Failed));
         let states = [Running, Running, Parked, Parked, Failed];
         assert_eq!(cells(states.into_iter(), 2), [Running, Parked, Failed]);
