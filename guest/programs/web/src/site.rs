@@ -95,7 +95,7 @@ impl Service for Pages<'_> {
 fn index_page(arguments: &str) -> String {
     let name = if arguments.is_empty() { "without a name" } else { arguments };
     // Asked for each time: a copy of a guest has an address of its own.
-    let address = ilwaco::net::address().map(|address| address.to_string()).unwrap_or_default();
+    let address = ilwaco::net::address().map(|address| format!("{address}")).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
          <title>A Denali guest</title></head>\n<body>\n\
