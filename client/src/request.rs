@@ -27,6 +27,9 @@ pub struct Create {
     /// Whether they are started at once.
     #[serde(default)]
     pub start: bool,
+    /// Whether, if they are not started at once, they start when something first comes for them.
+    #[serde(default)]
+    pub on_demand: bool,
 }
 
 fn one() -> u32 {

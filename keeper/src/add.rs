@@ -158,7 +158,7 @@ impl Keeper<'_> {
                 guest.pages = pages;
                 self.rest(number);
             }
-            Life::Running {} | Life::Stopped {} | Life::Failed {} => {
+            Life::Running {} | Life::Waiting {} | Life::Stopped {} | Life::Failed {} => {
                 self.recover_running(number, None, "when its keeper or the host stopped");
             }
         }

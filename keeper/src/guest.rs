@@ -298,6 +298,9 @@ impl Guest {
                 pages: self.pages,
                 interrupted,
             },
+            State::Waits if self.lives == 0 && self.file.desired == Desired::Parked => {
+                Life::Waiting {}
+            }
             State::Stopped => Life::Stopped {},
             State::Ended => Life::Failed {},
             _ => Life::Running {},

@@ -246,6 +246,7 @@ fn the_client_of_the_program_is_understood() {
         template: None,
         tenant: "default".into(),
         start: true,
+        on_demand: false,
     };
     for (count, names) in [(1, vec!["web"]), (2, vec!["web-1", "web-2"])] {
         let made: Vec<_> = client.create(&create(count)).unwrap().map(Result::unwrap).collect();

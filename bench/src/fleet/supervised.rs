@@ -91,7 +91,9 @@ impl Supervised {
             configuration: configuration(options)?,
             template: options.template.as_deref().map(absolute).transpose()?,
             tenant: "default".into(),
-            start: true,
+            // Those that are more than may be in memory start when somebody comes to them.
+            start: guests <= awake,
+            on_demand: guests > awake,
         };
         Ok(Self { supervisor, client, create, shows: options.shows.clone(), _homes: homes })
     }

@@ -15,7 +15,7 @@ Examples:
   denali create probe hello --arg verbose               an image, without a configuration
   denali create db db.json --tenant alice --set memory=64MiB
 
-A guest that is not started waits for denali start.";
+A guest that is not started waits for denali start; with --on-demand, for whoever first connects to it.";
 
 pub(super) const START_EXAMPLES: &str = "\
 Examples:
@@ -122,6 +122,9 @@ pub(crate) struct CreateArguments {
     /// Start them at once.
     #[arg(long)]
     pub(crate) start: bool,
+    /// Start each when something first comes for it.
+    #[arg(long, conflicts_with = "start")]
+    pub(crate) on_demand: bool,
     #[command(flatten)]
     pub(crate) changes: ChangeArguments,
     #[command(flatten)]

@@ -23,6 +23,7 @@ pub(crate) fn create(arguments: &CreateArguments) -> Result<(), Failure> {
         template: arguments.from.as_deref().map(template).transpose()?,
         tenant: arguments.tenant.clone(),
         start: arguments.start,
+        on_demand: arguments.on_demand,
     };
     let client = connect(&arguments.supervisor)?;
     let format = arguments.supervisor.format.format();

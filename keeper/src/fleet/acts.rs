@@ -155,7 +155,7 @@ impl Keeper<'_> {
     fn park_guest(&mut self, number: u32) -> Result<Option<Goal>, Problem> {
         let guest = &mut self.guests[number as usize];
         match &mut guest.state {
-            State::Waits if guest.commit.is_some() => {
+            State::Waits if guest.commit.is_some() || guest.file.desired == Desired::Parked => {
                 guest.file.desired = Desired::Parked;
                 self.gate_forget(number);
                 Ok(None)

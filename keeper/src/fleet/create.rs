@@ -221,7 +221,11 @@ impl Keeper<'_> {
             tenant: self.shared_text(&create.tenant),
             image: self.shared_text(&label(&value, create.template.as_deref())),
             template: create.template.as_deref().map(Rc::from),
-            desired: if create.start { Desired::Running } else { Desired::Stopped },
+            desired: match (create.start, create.on_demand) {
+                (true, _) => Desired::Running,
+                (false, true) => Desired::Parked,
+                (false, false) => Desired::Stopped,
+            },
             address,
             memory: configured.memory_size,
             wakes_on: switch.map(|switch| switch.wakes.clone()).unwrap_or_default().into(),
@@ -276,12 +280,19 @@ impl Keeper<'_> {
             image: image.hash()?.to_string(),
             configuration: document.portable()?,
             commit: None,
-            life: if start { Life::Running {} } else { Life::Stopped {} },
+            life: match file.desired {
+                Desired::Running => Life::Running {},
+                Desired::Parked => Life::Waiting {},
+                Desired::Stopped => Life::Stopped {},
+            },
             desired: file.desired,
             note: None,
         };
         let mut guest = Guest::new(&name, id, kept);
-        guest.state = if start { State::Waits } else { State::Stopped };
+        guest.state = match file.desired {
+            Desired::Stopped => State::Stopped,
+            Desired::Running | Desired::Parked => State::Waits,
+        };
         guest.file = file;
         self.enrol(number, guest);
         if let Some(switch) = switch_backend(&configured) {

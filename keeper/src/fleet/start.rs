@@ -101,7 +101,7 @@ impl<'a> Keeper<'a> {
         let mut guest = Guest::new(&record.name, record.id, None);
         guest.commit = record.commit;
         guest.state = match record.life {
-            Life::Running {} => State::Waits,
+            Life::Running {} | Life::Waiting {} => State::Waits,
             Life::Stopped {} => State::Stopped,
             Life::Failed {} => State::Ended,
             Life::Parked { deadline_real_ns, pages, .. } => {

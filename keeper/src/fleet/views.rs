@@ -6,7 +6,7 @@ use crate::clock;
 use crate::guest::{Guest, Phase, State};
 use crate::keeper::Keeper;
 use denali_client::{
-    Counts, Gate, GuestState, GuestView, HostView, Inspection, Memory, PoolView, Problem,
+    Counts, Desired, Gate, GuestState, GuestView, HostView, Inspection, Memory, PoolView, Problem,
 };
 use denali_scheduler::gatekeeper::Place;
 use std::path::PathBuf;
@@ -53,7 +53,9 @@ impl Keeper<'_> {
             State::Stopped | State::Vacant => GuestState::Stopped,
             State::Ended => GuestState::Failed,
             State::Waits if self.fleet.as_deref().is_some_and(waits) => GuestState::Queued,
-            State::Waits if guest.commit.is_some() => GuestState::Parked,
+            State::Waits if guest.commit.is_some() || guest.file.desired == Desired::Parked => {
+                GuestState::Parked
+            }
             State::Waits => GuestState::Queued,
             State::Lives(living) => match living.phase {
                 Phase::Waking => GuestState::Waking,

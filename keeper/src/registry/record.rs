@@ -54,6 +54,8 @@ pub(crate) enum Life {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         interrupted: bool,
     },
+    /// It has not been started yet, and is when something comes for it.
+    Waiting {},
     /// It has not been started, or was stopped.
     Stopped {},
     /// It cannot go on, or ended by itself.
