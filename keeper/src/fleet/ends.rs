@@ -6,7 +6,7 @@ use crate::event::{Event, Reason};
 use crate::guest::{Living, Phase, State, TRIES_MAX};
 use crate::keeper::Keeper;
 use crate::signals::How;
-use denali_abi::status::PARKED;
+use denali_abi::status::{BAD_CONFIG, BAD_IMAGE, PARKED};
 use denali_client::Desired;
 
 /// The first pause before a guest is started anew, in ns; each is twice the one before, up to the longest.
@@ -43,6 +43,10 @@ impl Keeper<'_> {
             _ if unclear && self.take_successor(number) => self.has_parked(number, false),
             (Phase::Waking, _) if was_parked => self.wake_again(number, how),
             (_, How::Exited(0)) => self.stopped(number, "by itself, with status 0"),
+            // It would be so again.
+            (Phase::Waking, How::Exited(BAD_CONFIG | BAD_IMAGE)) => {
+                self.fail(number, &format!("its monitor ended {how}; its messages say why"));
+            }
             _ => self.start_anew(number, living, how),
         }
     }
