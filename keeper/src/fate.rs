@@ -280,7 +280,7 @@ impl Keeper<'_> {
         }
     }
 
-    fn forget(&mut self, number: u32) {
+    pub(crate) fn forget(&mut self, number: u32) {
         if let Some(registry) = &self.registry {
             registry.remove(self.guests[number as usize].id);
         }

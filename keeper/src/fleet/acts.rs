@@ -8,7 +8,9 @@ use crate::keeper::Keeper;
 use crate::order::Stream;
 use denali_abi::status::HOST_LACKS;
 use denali_client::{Act, Action, Desired, Outcome, Problem};
+use denali_config::Document;
 use denali_control::{Request, Tell};
+use denali_launcher::SwapSpace;
 use nix::sys::signal::Signal;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -305,12 +307,27 @@ impl Keeper<'_> {
         }
     }
 
+    /// Takes away a guest's region, whether it is open or not.
+    fn remove_region(&self, number: u32) -> Result<(), String> {
+        let guest = &self.guests[number as usize];
+        if let Some(kept) = &guest.kept {
+            return kept.remove_region().map_err(|error| error.to_string());
+        }
+        let Some(registry) = &self.registry else { return Ok(()) };
+        let record = registry.get(guest.id)?;
+        let text = record.configuration.as_bytes();
+        let document = Document::parse(text, "the registry", "/".into());
+        let configured = document.and_then(|document| document.guest());
+        let configured = configured.map_err(|error| error.to_string())?;
+        SwapSpace::remove_of(&configured, guest.id).map_err(|error| error.to_string())
+    }
+
     /// A guest that does not run is no more.
     fn forget_guest(&mut self, number: u32) {
-        if let Err(why) = self.warm(number) {
+        if let Err(why) = self.remove_region(number) {
             self.notice(number, format!("its region is left: {why}"));
         }
-        self.undo(number);
+        self.forget(number);
         let guest =
             std::mem::replace(&mut self.guests[number as usize], crate::guest::Guest::vacant());
         let Some(fleet) = &mut self.fleet else { return };

@@ -169,7 +169,7 @@ impl<'a> Keeper<'a> {
     /// Opens what a guest needs of which nothing is open.
     ///
     /// # Errors
-    /// When it is not in the registry yet, which passes, or something of it is missing.
+    /// When something of it is missing.
     pub(crate) fn warm(&mut self, number: u32) -> Result<(), WakeError> {
         let guest = &self.guests[number as usize];
         if guest.kept.is_some() || self.fleet.is_none() {
@@ -177,10 +177,6 @@ impl<'a> Keeper<'a> {
         }
         let (id, commit) = (guest.id, guest.commit);
         let Some(registry) = &self.registry else { return Ok(()) };
-        if !registry.has_written(id) {
-            let error = LaunchError::Host("it is not in the registry yet".into());
-            return Err(WakeError { error, passes: true });
-        }
         let record = registry.get(id).map_err(|why| {
             LaunchError::Host(format!("{}: guest {id}: {why}", registry.path().display()))
         })?;

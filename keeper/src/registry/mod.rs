@@ -88,11 +88,14 @@ impl Registry {
         Ok((records, problems))
     }
 
-    /// What is remembered of a guest, as far as it is on the disk.
+    /// What is remembered of a guest, whether it is on the disk yet or not.
     ///
     /// # Errors
     /// When it is not there, or cannot be read.
     pub(crate) fn get(&self, id: GuestId) -> Result<Record, String> {
+        if let Some(record) = self.writer.unwritten(id) {
+            return Ok(record);
+        }
         let text = self.table.get(id)?.ok_or("is not in the registry")?;
         Record::parse(&text, id)
     }

@@ -33,8 +33,8 @@ struct Shared {
 struct ToDo {
     jobs: HashMap<GuestId, Job>,
     order: VecDeque<GuestId>,
-    /// Guests whose jobs the thread is at.
-    begun: Vec<GuestId>,
+    /// What the thread is at.
+    begun: Arc<HashMap<GuestId, Job>>,
     /// There will be no more.
     over: bool,
     /// Failures since the last success.
@@ -42,6 +42,7 @@ struct ToDo {
     problem: Option<String>,
 }
 
+#[derive(Clone, Debug)]
 enum Job {
     Put(Box<Record>),
     Remove,
@@ -77,11 +78,20 @@ impl Writer {
     pub(super) fn is_done_with(&self, id: GuestId) -> bool {
         let to_do = self.shared.lock();
         let fails = to_do.failures > 0;
-        fails || (!to_do.jobs.contains_key(&id) && !to_do.begun.contains(&id))
+        fails || (!to_do.jobs.contains_key(&id) && !to_do.begun.contains_key(&id))
     }
 
     pub(super) fn take_problem(&self) -> Option<String> {
         self.shared.lock().problem.take()
+    }
+
+    /// What is to be written of a guest, if something is.
+    pub(super) fn unwritten(&self, id: GuestId) -> Option<Record> {
+        let to_do = self.shared.lock();
+        match to_do.jobs.get(&id).or_else(|| to_do.begun.get(&id))? {
+            Job::Put(record) => Some(Record::clone(record)),
+            Job::Remove => None,
+        }
     }
 
     /// Waits until everything is done, as far as it can be.
@@ -113,30 +123,31 @@ impl Shared {
     }
 
     /// Waits for jobs, and takes those that have waited longest; none at the end.
-    fn begin(&self) -> Vec<(GuestId, Job)> {
+    fn begin(&self) -> Arc<HashMap<GuestId, Job>> {
         let mut to_do = self.lock();
         while to_do.order.is_empty() && !to_do.over {
             to_do = self.changed.wait(to_do).unwrap_or_else(PoisonError::into_inner);
         }
         let count = to_do.order.len().min(AT_ONCE);
-        to_do.begun = to_do.order.drain(..count).collect();
-        let ToDo { jobs, begun, .. } = &mut *to_do;
-        begun.iter().filter_map(|id| jobs.remove_entry(id)).collect()
+        let ToDo { jobs, order, begun, .. } = &mut *to_do;
+        let taken = order.drain(..count).filter_map(|id| jobs.remove_entry(&id));
+        *begun = Arc::new(taken.collect());
+        begun.clone()
     }
 
     fn done(&self) {
         let mut to_do = self.lock();
-        to_do.begun.clear();
+        to_do.begun = Arc::default();
         to_do.failures = 0;
     }
 
     /// Takes jobs back that could not be done, unless there are newer ones; whether to go on.
-    fn failed(&self, jobs: Vec<(GuestId, Job)>, why: String) -> bool {
+    fn failed(&self, why: String) -> bool {
         let mut to_do = self.lock();
-        to_do.begun.clear();
-        for (id, job) in jobs {
-            if !to_do.jobs.contains_key(&id) {
-                to_do.add(id, job);
+        let begun = std::mem::take(&mut to_do.begun);
+        for (id, job) in begun.iter() {
+            if !to_do.jobs.contains_key(id) {
+                to_do.add(*id, job.clone());
             }
         }
         to_do.failures += 1;
@@ -155,7 +166,7 @@ fn work(table: &Table, shared: &Shared) {
         }
         match carry_out(table, &jobs) {
             Ok(()) => shared.done(),
-            Err(why) => match shared.failed(jobs, why) {
+            Err(why) => match shared.failed(why) {
                 true => sleep(PAUSE),
                 false => return,
             },
@@ -163,7 +174,7 @@ fn work(table: &Table, shared: &Shared) {
     }
 }
 
-fn carry_out(table: &Table, jobs: &[(GuestId, Job)]) -> Result<(), String> {
+fn carry_out(table: &Table, jobs: &HashMap<GuestId, Job>) -> Result<(), String> {
     let mut changes = Vec::with_capacity(jobs.len());
     for (id, job) in jobs {
         let record = match job {
@@ -199,6 +210,7 @@ mod tests {
             writer.put(last.clone());
         }
         writer.put(other.clone());
+        assert!(writer.unwritten(other.id).is_none_or(|record| record == other));
         assert!(writer.shared.lock().order.len() <= 2, "one job for each guest");
         while !writer.is_done_with(first.id) || !writer.is_done_with(other.id) {
             yield_now();
@@ -217,15 +229,19 @@ mod tests {
             Life::Parked { deadline_real_ns: None, pages: 7, interrupted: false },
         );
         let id = record(1, old).id;
-        assert!(shared.failed(vec![(id, job(old))], "full".into()));
-        assert!(shared.failed(vec![], "full still".into()));
+        for why in ["full", "full still"] {
+            shared.lock().add(id, job(old));
+            shared.begin();
+            assert!(shared.failed(why.into()));
+        }
         assert_eq!(shared.lock().problem.take(), Some("full".into()));
+        shared.begin();
         shared.lock().add(id, job(new));
-        shared.failed(vec![(id, job(old))], "full still".into());
+        shared.failed("full still".into());
         let jobs = shared.begin();
-        assert!(matches!(&jobs[..], [(_, Job::Put(record))] if record.life == new), "the newer");
+        assert!(matches!(&jobs[&id], Job::Put(record) if record.life == new), "the newer");
         shared.lock().over = true;
-        assert!(!shared.failed(jobs, "full still".into()), "not for ever");
+        assert!(!shared.failed("full still".into()), "not for ever");
         shared.done();
         let to_do = shared.lock();
         assert_eq!((to_do.failures, &to_do.problem), (0, &None));

@@ -74,6 +74,14 @@ impl SwapSpace {
         guest.swap.as_ref().is_some_and(|swap| closed::exists(&swap.stripes, id))
     }
 
+    /// Takes away the region of guest `id`, as far as it is there.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; the others are.
+    pub fn remove_of(guest: &Guest, id: GuestId) -> Result<(), RegionError> {
+        guest.swap.as_ref().map_or(Ok(()), |swap| Region::remove_in(&swap.stripes, id))
+    }
+
     /// Opens the region of guest `id`, whose key is in it, under that of the host.
     ///
     /// # Errors
