@@ -44,7 +44,8 @@ pub struct Fabric {
 impl Fabric {
     /// A switch without ports.
     pub fn new(options: Options) -> Self {
-        let waiting = Waiting::new(options.waiting);
+        let message_max = HEADER + ETHERNET + usize::from(options.mtu);
+        let waiting = Waiting::new(options.waiting, message_max);
         Self { options, ports: Ports::default(), waiting, counters: Counters::default() }
     }
 

@@ -7,6 +7,9 @@ use std::os::fd::RawFd;
 /// Least bytes of an IP packet that every link must carry.
 const MTU_MIN: u16 = 576;
 
+/// Most bytes of an IP packet: with its headers it has less than 64 KiB.
+const MTU_MAX: u16 = 65_000;
+
 /// Most packets that may wait for one guest.
 const PACKETS_MAX: usize = 4096;
 
@@ -36,7 +39,7 @@ pub struct Options {
     pub prefix_len: u8,
     /// Its MAC address.
     pub mac: [u8; 6],
-    /// Most bytes of an IP packet, at least 576.
+    /// Most bytes of an IP packet, 576 to 65,000.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
     /// Which guests may talk to each other.
@@ -108,8 +111,8 @@ impl Options {
     /// # Errors
     /// One line that names the field.
     pub fn check(&self) -> Result<(), String> {
-        if self.mtu < MTU_MIN {
-            return Err(format!("mtu is {}, below {MTU_MIN}", self.mtu));
+        if !(MTU_MIN..=MTU_MAX).contains(&self.mtu) {
+            return Err(format!("mtu is {}, not {MTU_MIN} to {MTU_MAX}", self.mtu));
         }
         if !(1..=30).contains(&self.prefix_len) {
             return Err(format!("prefix_len is {}, not 1 to 30", self.prefix_len));

@@ -37,6 +37,13 @@ pub struct Entry {
     pub line: Option<Box<Line>>,
 }
 
+impl Entry {
+    /// Whether something has come for its guest, which is not connected.
+    pub fn is_wanted(&self) -> bool {
+        self.guest.is_none() && self.line.as_ref().is_some_and(|line| line.wanted)
+    }
+}
+
 /// The ports.
 #[derive(Debug, Default)]
 pub struct Ports {

@@ -42,14 +42,16 @@ impl Line {
 #[derive(Debug)]
 pub struct Waiting {
     limits: options::Waiting,
+    /// Most bytes of a message.
+    message_max: usize,
     frames: usize,
     bytes: usize,
 }
 
 impl Waiting {
     /// Nothing.
-    pub fn new(limits: options::Waiting) -> Self {
-        Self { limits, frames: 0, bytes: 0 }
+    pub fn new(limits: options::Waiting, message_max: usize) -> Self {
+        Self { limits, message_max, frames: 0, bytes: 0 }
     }
 
     /// Frames, and their bytes.
@@ -62,13 +64,12 @@ impl Waiting {
         self.limits.age_ms.saturating_mul(1_000_000)
     }
 
-    /// Whether there is room for one more in a line.
+    /// Whether there is room for the largest message in a line.
     pub fn has_room(&self, line: Option<&Line>) -> bool {
-        let most = self.limits.packets;
-        let room = self.limits.total_bytes - self.bytes;
-        line.is_none_or(|line| {
-            line.len() < most && line.queue.bytes() + (2 << 10) < self.limits.bytes
-        }) && room > 0
+        let (frames, bytes) = line.map_or((0, 0), |line| (line.len(), line.queue.bytes()));
+        frames < self.limits.packets
+            && bytes + self.message_max <= self.limits.bytes
+            && self.bytes + self.message_max <= self.limits.total_bytes
     }
 
     /// Puts a frame at the end of a line, unless there is no room or it is there already.
@@ -143,11 +144,12 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_one_by_one_and_together() {
-        let mut waiting = Waiting::new(limits());
+        let mut waiting = Waiting::new(limits(), 50);
         let [mut a, mut b] = [None, None];
         for _ in 0..3 {
             assert_eq!(waiting.put(&mut a, held(30, 0)), Ok(()));
         }
+        assert!(!waiting.has_room(a.as_deref()) && waiting.has_room(None));
         assert_eq!(waiting.put(&mut a, held(1, 0)), Err(Reason::Full));
         assert_eq!(waiting.put(&mut b, held(101, 0)), Err(Reason::Crowded));
         assert_eq!(waiting.put(&mut b, held(60, 0)), Ok(()));
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_a_line_makes_none() {
-        let mut waiting = Waiting::new(limits());
+        let mut waiting = Waiting::new(limits(), 50);
         let mut line = None;
         assert_eq!(waiting.put(&mut line, held(101, 0)), Err(Reason::Full));
         assert!(line.is_none());
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_repeated_segment_waits_once() {
-        let mut waiting = Waiting::new(limits());
+        let mut waiting = Waiting::new(limits(), 50);
         let mut line = None;
         let bytes = packet(6, [1, 2, 3, 4], [5, 6, 7, 8], &segment([1, 2], 3, 2, b""));
         let identity = identity(&parse_packet(&bytes).unwrap());
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_waits_too_long_is_taken_away() {
-        let mut waiting = Waiting::new(limits());
+        let mut waiting = Waiting::new(limits(), 50);
         let mut line = None;
         waiting.put(&mut line, held(10, 0)).unwrap();
         waiting.put(&mut line, held(10, 500_000_000)).unwrap();
@@ -198,7 +200,7 @@ mod tests {
         fn the_amount_is_that_of_all_lines(
             steps in prop::collection::vec((0_usize..4, any::<bool>(), 1_usize..120), 1..300),
         ) {
-            let mut waiting = Waiting::new(limits());
+            let mut waiting = Waiting::new(limits(), 50);
             let mut lines: [Option<Box<Line>>; 4] = Default::default();
             for (at, puts, bytes) in steps {
                 if puts {

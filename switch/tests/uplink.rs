@@ -21,12 +21,13 @@ const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 
 type Case = (&'static str, fn(bool));
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     ("the_host_reaches_guests_and_guests_the_host", both_ways),
     ("checksums_are_left_to_each_other_where_that_is_possible", checksums),
     ("a_packet_of_the_host_wakes_a_guest", wakes),
     ("guests_do_not_meet_on_the_hosts_side", no_detour),
     ("what_is_for_nobody_or_everybody_goes_nowhere", nobody),
+    ("an_uplink_that_is_taken_away_leaves_the_guests_to_each_other", taken_away),
     ("many_connections_at_once_and_published_ports_beside_them", many),
 ];
 
@@ -219,6 +220,17 @@ fn nobody(header: bool) {
     }
     let counters = rig.until(|it| it.sent == 3);
     assert_eq!(counters.uplink_sent, 0, "{counters:?}");
+}
+
+fn taken_away(header: bool) {
+    let mut rig = rig(header, Policy::Open, &[0, 1]);
+    let [a, b] = [0, 1].map(|number| rig.connect(number));
+    ip("link delete uplink");
+    assert!(rig.complaint().contains("the uplink was taken away"));
+    a.say(b.ends, "still there?");
+    assert_eq!(b.hear(), "still there?");
+    a.say(GATEWAY, "and you?");
+    rig.until(|it| it.dropped.no_uplink == 1);
 }
 
 fn many(header: bool) {

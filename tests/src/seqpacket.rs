@@ -2,7 +2,7 @@
 
 use crate::guest::PATIENCE;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -110,6 +110,12 @@ impl Cable {
         let length = unsafe { libc::recv(self.0.as_raw_fd(), pointer, bytes.len(), 0) };
         bytes.truncate(usize::try_from(length).ok()?);
         (bytes.len() > HEADER).then_some(bytes)
+    }
+}
+
+impl AsFd for Cable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

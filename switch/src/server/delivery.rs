@@ -189,8 +189,8 @@ impl Server {
     ) {
         match self.fabric.hold(port, message, since_ns, published) {
             Ok(wanted) => {
-                if wanted && self.supervisor.is_some() {
-                    self.wanted.push(port);
+                if wanted {
+                    self.note_wanted(port);
                 }
                 self.watch_age(port);
             }

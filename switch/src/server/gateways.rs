@@ -4,7 +4,7 @@ use super::sys::BATCH;
 use super::{GATEWAY, Server, Timer};
 use crate::frame::ETHERNET;
 use crate::header::{HEADER, Header};
-use crate::protocol::PortNumber;
+use crate::protocol::{Port, PortNumber};
 use denali_usernet::{Config, Gateway};
 use epoll::Events;
 use std::io;
@@ -117,6 +117,14 @@ impl Server {
         {
             gate.due_at = None;
             self.run_gateway(port);
+        }
+    }
+
+    /// Drops the gateway of a port whose guest has other addresses from now on.
+    pub(super) fn drop_gateway_unless(&mut self, same: &Port) {
+        let entry = self.fabric.ports.get(same.number);
+        if entry.is_some_and(|entry| (entry.address, entry.mac) != (same.address, same.mac)) {
+            self.drop_gateway(same.number);
         }
     }
 

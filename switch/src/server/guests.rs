@@ -184,6 +184,8 @@ impl Server {
         let port = guest.port;
         guest.hung_up |=
             events.intersects(Events::EPOLLHUP | Events::EPOLLRDHUP | Events::EPOLLERR);
+        // Nothing more comes, so that what is there is read at once.
+        guest.rests &= !guest.hung_up;
         if events.contains(Events::EPOLLOUT) && std::mem::take(&mut guest.full) {
             self.watch_guest(slot);
             self.flush(port);
@@ -214,7 +216,7 @@ impl Server {
         let Some(guest) = self.guests.get_mut(slot) else { return };
         guest.ready = false;
         let Some(entry) = self.fabric.ports.get(guest.port) else { return };
-        if !entry.sends.passes(entry.rate, self.now_ns) {
+        if !guest.hung_up && !entry.sends.passes(entry.rate, self.now_ns) {
             guest.rests = true;
             self.timers.set(entry.sends.ready_at(), Timer::Read(slot));
             return;

@@ -170,6 +170,7 @@ impl Server {
             CONTROL => self.take_supervisor(),
             SUPERVISOR => self.see_to_supervisor(events),
             SIGNALS => self.ended |= matches!(self.signals.read_signal(), Ok(Some(_))),
+            UPLINK if events.contains(Events::EPOLLERR) => self.lose_uplink(),
             UPLINK => self.take_from_uplink(),
             GUEST => self.see_to_guest(number, events),
             LISTENER => self.see_to_listener(number),
@@ -187,6 +188,7 @@ impl Server {
             Timer::Age(port) => self.see_to_age(port),
             Timer::Gateway(port) => self.gateway_is_due(port),
             Timer::Accept(index) => self.accept_again(index),
+            Timer::Control => self.listen_again(),
         }
     }
 
@@ -221,6 +223,16 @@ impl Server {
             }
         }
         self.batch = Some(batch);
+    }
+
+    /// The uplink was taken away: it is as if there never had been one.
+    fn lose_uplink(&mut self) {
+        if let Some(uplink) = self.uplink.take() {
+            self.poller.remove(&uplink);
+            self.complain(
+                "the uplink was taken away: guests and host do not reach each other any more",
+            );
+        }
     }
 
     /// Packets that a port's guest sent, or was to get, are dropped.

@@ -1,17 +1,22 @@
 //! The supervisor's connection: one at a time, greeted, not read while it does not read.
 
-use super::{SUPERVISOR, Server, control};
+use super::{CONTROL, SUPERVISOR, Server, Timer, control};
 use crate::message;
+use crate::ports::Entry;
 use crate::protocol::{Ask, MESSAGE_MAX, PortNumber, Told, VERSION};
 use epoll::Events;
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 use nix::unistd::geteuid;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Requests read before guests have their turn.
 const REQUESTS_MAX: usize = 32;
+
+/// How long no supervisor is accepted when the host is out of something, in ns.
+const REST_NS: u64 = 100_000_000;
 
 /// Ports named in one message.
 const NAMED_MAX: usize = 4096;
@@ -33,7 +38,15 @@ impl Server {
     /// Takes the next supervisor in place of the one there is, if it is this user's or root's.
     pub(super) fn take_supervisor(&mut self) {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let Ok(made) = accept4(self.control.as_raw_fd(), flags) else { return };
+        let made = match accept4(self.control.as_raw_fd(), flags) {
+            Ok(made) => made,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return,
+            // The host is out of something.
+            Err(_) => {
+                self.poller.remove(&self.control);
+                return self.timers.set(self.now_ns + REST_NS, Timer::Control);
+            }
+        };
         // SAFETY: the call has just made this descriptor for this process.
         let socket = unsafe { OwnedFd::from_raw_fd(made) };
         let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else { return };
@@ -45,6 +58,16 @@ impl Server {
             Supervisor { socket, greeted: false, outbox: VecDeque::new(), watched_for_room: false };
         if self.poller.add(&one.socket, Events::EPOLLIN, SUPERVISOR).is_ok() {
             self.supervisor = Some(one);
+        }
+    }
+
+    /// Watches for supervisors again.
+    pub(super) fn listen_again(&mut self) {
+        match self.poller.add(&self.control, Events::EPOLLIN, CONTROL) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                self.timers.set(self.now_ns + REST_NS, Timer::Control);
+            }
+            _ => {}
         }
     }
 
@@ -116,6 +139,7 @@ impl Server {
             Ask::End {} => self.ended = true,
             Ask::Set { ports } => {
                 for port in ports {
+                    self.drop_gateway_unless(&port);
                     if let Err(why) = self.fabric.ports.set(port, &self.fabric.options) {
                         self.complain(&why);
                     }
@@ -151,7 +175,8 @@ impl Server {
         Ok(())
     }
 
-    fn complain(&mut self, message: &str) {
+    /// Says what went wrong, if there is a supervisor to hear it.
+    pub(super) fn complain(&mut self, message: &str) {
         self.say(&Told::Problem { message: message.to_owned() });
     }
 
@@ -198,16 +223,32 @@ impl Server {
         for ports in std::mem::take(&mut self.gone).chunks(NAMED_MAX) {
             self.put_out(&Told::Gone { ports: ports.to_vec() }, false);
         }
-        for ports in std::mem::take(&mut self.wanted).chunks(NAMED_MAX) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.retain(|&port| self.is_wanted(port));
+        for ports in wanted.chunks(NAMED_MAX) {
             self.put_out(&Told::Wanted { ports: ports.to_vec() }, false);
         }
         self.flush_outbox();
     }
 
+    fn is_wanted(&self, port: PortNumber) -> bool {
+        self.fabric.ports.get(port).is_some_and(Entry::is_wanted)
+    }
+
+    /// The supervisor is to be told that a port is wanted.
+    pub(super) fn note_wanted(&mut self, port: PortNumber) {
+        if self.supervisor.as_ref().is_some_and(|it| it.greeted) {
+            self.wanted.push(port);
+            // While it does not listen, the same ports may be wanted again and again.
+            if self.wanted.len() > 2 * self.fabric.ports.len() {
+                self.wanted.sort_unstable();
+                self.wanted.dedup();
+            }
+        }
+    }
+
     fn tell_all_ports(&mut self) {
-        let wants = self.fabric.ports.iter().filter(|(_, entry)| {
-            entry.guest.is_none() && entry.line.as_ref().is_some_and(|line| line.wanted)
-        });
+        let wants = self.fabric.ports.iter().filter(|(_, entry)| entry.is_wanted());
         let wanted: Vec<PortNumber> = wants.map(|(number, _)| number).collect();
         let connected = self.fabric.ports.iter().filter(|(_, entry)| entry.guest.is_some());
         let connected: Vec<PortNumber> = connected.map(|(number, _)| number).collect();

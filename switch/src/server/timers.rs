@@ -17,6 +17,8 @@ pub enum Timer {
     Gateway(PortNumber),
     /// To accept connections at a published socket again.
     Accept(u32),
+    /// To accept supervisors again.
+    Control,
 }
 
 /// The timers, by time in ns.

@@ -27,6 +27,7 @@ mod snapshot;
 mod socket_net;
 mod store;
 mod swap;
+mod switch;
 mod tap;
 mod threads;
 mod time;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Suite> {
         scheduling::suite(),
         tap::suite(),
         socket_net::suite(),
+        switch::suite(),
         vhost_user::suite(),
         batching::suite(),
         block::suite(),
