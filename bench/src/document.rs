@@ -86,9 +86,19 @@ mod tests {
     #[test]
     fn the_document_has_both_parts() {
         let document = fs::read_to_string(DOCUMENT).unwrap();
-        for name in
-            ["startup", "http", "net", "block", "wake", "idle", "game", "swap", "gatekeeper"]
-        {
+        for name in [
+            "startup",
+            "http",
+            "net",
+            "block",
+            "wake",
+            "idle",
+            "game",
+            "swap",
+            "fleet",
+            "fleet-registered",
+            "gatekeeper",
+        ] {
             assert!(replace(&document, name, "x").is_some(), "{name}");
         }
     }

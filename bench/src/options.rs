@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Requests are an open loop: they come by chance, independently of each other (a Poisson process), each to a guest
     /// drawn by Zipf's law, and count from when they were due, even where this program was late to send them. Each has a
     /// connection of its own. The most is looked for by asking for twice as much again and again until less than 95 % is
-    /// answered or 99 % take more than a second, and half-way between from there on.
+    /// answered or one in a hundred takes more than a second, and half-way between from there on.
     Fleet(FleetOptions),
     /// The same load on any servers, or on this program's own to see what the driver itself can do.
     ///

@@ -44,6 +44,15 @@ const BOTH: &[(&str, Good, f64)] = &[
     ("stripes/in_factor_2", AtLeast, 1.8),
     ("stripes/out_factor_4", AtLeast, 3.6),
     ("stripes/in_factor_4", AtLeast, 3.6),
+    ("start_all_s", AtMost, 60.0),
+    ("host_kib_per_guest", AtMost, 1024.0),
+    ("throughput_ratio_to_100", AtLeast, 0.8),
+    ("fleet/alpha-0/p99_ms", AtMost, 10.0),
+    ("fleet/alpha-0.8/p99_ms", AtMost, 10.0),
+    ("fleet/alpha-1.2/p99_ms", AtMost, 10.0),
+    ("fleet-registered/alpha-0/p99_ms", AtMost, 50.0),
+    ("fleet-registered/alpha-0.8/p99_ms", AtMost, 50.0),
+    ("fleet-registered/alpha-1.2/p99_ms", AtMost, 50.0),
 ];
 
 /// The same for KVM alone.

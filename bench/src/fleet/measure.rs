@@ -18,12 +18,33 @@ pub(super) const COMPARED: f64 = 0.8;
 /// The part of the most that a fleet can take at which latency is measured.
 const PART: f64 = 0.5;
 
-/// How long each load of the search for the most lasts, and before that.
-const PROBE: Duration = Duration::from_secs(5);
-const PROBE_WARM: Duration = Duration::from_secs(2);
+/// How long things take, and how memory is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course {
+    /// How long each load of the search for the most lasts.
+    pub(super) probe: Duration,
+    /// How long requests come before any is counted.
+    pub(super) warm: Duration,
+    /// How long a fleet that did not follow is left alone.
+    pub(super) rest: Duration,
+    /// How long a load lasts by which latency is measured.
+    pub(super) length: Duration,
+    /// Memory of the host in use, in KiB.
+    pub(super) memory: fn() -> Result<f64>,
+}
 
-/// How long a fleet that did not follow is left alone.
-const REST: Duration = Duration::from_secs(3);
+impl Course {
+    /// As it is usually done.
+    pub(super) fn of(options: &FleetOptions) -> Self {
+        Self {
+            probe: Duration::from_secs(5),
+            warm: Duration::from_secs(2),
+            rest: Duration::from_secs(3),
+            length: Duration::from_secs(options.seconds.into()),
+            memory: settled_kib,
+        }
+    }
+}
 
 /// Requests a second while all guests are looked for, and how long each may take.
 const SWEEP_RATE: f64 = 2000.0;
@@ -36,11 +57,12 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(600);
 pub(super) fn measure<F: Fleet>(
     mut make: impl FnMut(u32, u32) -> Result<F>,
     options: &FleetOptions,
+    course: Course,
     figures: &mut Figures,
 ) -> Result<()> {
     let few = options.few.min(options.count());
-    let alone = if few > 0 { Some(most_of_few(&mut make, few, options)?) } else { None };
-    let before = settled_kib()?;
+    let alone = if few > 0 { Some(most_of_few(&mut make, few, options, course)?) } else { None };
+    let before = (course.memory)()?;
     let begun = Instant::now();
     let mut fleet = make(options.count(), options.awake())?;
     let targets = fleet.start_all()?;
@@ -52,16 +74,16 @@ pub(super) fn measure<F: Fleet>(
         targets.len(),
         begun.elapsed().as_secs_f64()
     );
-    weigh(&mut fleet, before, figures)?;
+    weigh(&mut fleet, (course.memory)()? - before, figures)?;
     for &alpha in &options.alpha {
-        let most = most(&targets, alpha, options)?;
+        let most = most(&targets, alpha, options, course)?;
         if alpha == COMPARED {
             let ratio =
                 alone.filter(|alone| alone.per_s > 0.0).map(|alone| most.per_s / alone.per_s);
             figures.set("throughput_ratio_to_100", ratio);
         }
-        let measured = at_part(&mut fleet, &targets, alpha, most, options)?;
-        measured.fill(&of_load(alpha), figures);
+        let measured = at_part(&mut fleet, &targets, alpha, most, options, course)?;
+        measured.fill(&of_load(options, alpha), figures);
     }
     let answered = sweep(&targets, options.driver, SWEEP_PATIENCE)?;
     figures.set("answered_after", Some(answered as f64));
@@ -74,17 +96,17 @@ fn most_of_few<F: Fleet>(
     make: &mut impl FnMut(u32, u32) -> Result<F>,
     few: u32,
     options: &FleetOptions,
+    course: Course,
 ) -> Result<Saturation> {
     let mut fleet = make(few, few)?;
     let targets = fleet.start_all()?;
     let answered = sweep(&targets, options.driver, SWEEP_PATIENCE)?;
     eprintln!("{answered} of {few} guests answer");
-    most(&targets, COMPARED, options).with_context(|| format!("with {few} guests"))
+    most(&targets, COMPARED, options, course).with_context(|| format!("with {few} guests"))
 }
 
 /// What the fleet takes of the host's memory, by what is in use beside what was, and by its processes.
-fn weigh(fleet: &mut impl Fleet, before: f64, figures: &mut Figures) -> Result<()> {
-    let whole = settled_kib()? - before;
+fn weigh(fleet: &mut impl Fleet, whole: f64, figures: &mut Figures) -> Result<()> {
     let awake = fleet.awake()?.max(1) as f64;
     figures.set("awake", Some(awake));
     figures.set("host_kib_per_guest", Some(whole / awake));
@@ -120,17 +142,23 @@ pub(super) fn sweep(
 }
 
 /// The most that these guests can take.
-fn most(targets: &[Target], alpha: f64, options: &FleetOptions) -> Result<Saturation> {
+fn most(
+    targets: &[Target],
+    alpha: f64,
+    options: &FleetOptions,
+    course: Course,
+) -> Result<Saturation> {
     let targets = Targets::new(targets.to_vec(), alpha)?;
     let probe = |rate| {
         unless_ending();
-        let load = Load { rate, warm: PROBE_WARM, length: PROBE, ..Load::of(options.driver) };
+        let load =
+            Load { rate, warm: course.warm, length: course.probe, ..Load::of(options.driver) };
         let tally = driver::run(&targets, load)?;
         let probe = Probe::of(&tally, load.threads);
         eprintln!("α = {alpha}: {}", describe(&tally));
         Ok(probe)
     };
-    search(probe, || sleep(REST))
+    search(probe, || sleep(course.rest))
 }
 
 /// What was measured at a part of the most.
@@ -146,13 +174,14 @@ fn at_part(
     alpha: f64,
     most: Saturation,
     options: &FleetOptions,
+    course: Course,
 ) -> Result<Measured> {
-    sleep(REST);
+    sleep(course.rest);
     let targets = Targets::new(targets.to_vec(), alpha)?;
     let load = Load {
         rate: (most.per_s * PART).max(1.0),
-        length: Duration::from_secs(options.seconds.into()),
-        warm: PROBE_WARM,
+        length: course.length,
+        warm: course.warm,
         ..Load::of(options.driver)
     };
     let before = fleet.wakes()?;
@@ -205,3 +234,6 @@ pub(super) fn describe(tally: &Tally) -> String {
         tally.most_out
     )
 }
+
+#[cfg(test)]
+mod tests;

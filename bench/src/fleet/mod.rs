@@ -27,6 +27,7 @@ use crate::figures::Figures;
 use crate::options::FleetOptions;
 use crate::programs::Programs;
 use anyhow::Result;
+use measure::Course;
 use supervised::Supervised;
 
 /// Measures, prints, and writes the document.
@@ -38,9 +39,14 @@ pub(crate) fn run(options: &FleetOptions) -> Result<()> {
         None => {
             let programs = Programs::find()?;
             let make = |guests, awake| Supervised::start(options, guests, awake, &programs);
-            measure::measure(make, options, &mut figures)?;
+            measure::measure(make, options, Course::of(options), &mut figures)?;
         }
     }
     let json = text::json(&figures, options);
-    finish_with(&options.common, &figures, &json, &[("fleet", text::document(&figures, options))])
+    finish_with(
+        &options.common,
+        &figures,
+        &json,
+        &[(text::part(options), text::document(&figures, options))],
+    )
 }

@@ -39,16 +39,22 @@ const LOADS: [(&str, &str); 14] = [
     ("errors_page", "pages of another guest"),
 ];
 
+/// The part of the document: where more guests are registered than may be in memory, it is another one.
+pub(super) fn part(options: &FleetOptions) -> &'static str {
+    if options.registered.is_some() { "fleet-registered" } else { "fleet" }
+}
+
 /// How figures of a load are called.
-pub(super) fn of_load(alpha: f64) -> impl Fn(&str) -> String {
-    move |name| format!("alpha-{alpha}/{name}")
+pub(super) fn of_load(options: &FleetOptions, alpha: f64) -> impl Fn(&str) -> String {
+    let part = part(options);
+    move |name| format!("{part}/alpha-{alpha}/{name}")
 }
 
 /// All figures are there, whatever happens.
 pub(super) fn declare(options: &FleetOptions, figures: &mut Figures) {
     WHOLE.iter().for_each(|(name, _)| figures.set(*name, None));
     for &alpha in &options.alpha {
-        names().for_each(|name| figures.set(of_load(alpha)(&name), None));
+        names().for_each(|name| figures.set(of_load(options, alpha)(&name), None));
     }
 }
 
@@ -64,7 +70,7 @@ fn names() -> impl Iterator<Item = String> {
 pub(super) fn json(figures: &Figures, options: &FleetOptions) -> Value {
     let figure = |name: &str| json_number(figures.get(name));
     let load = |alpha: f64| -> Map<String, Value> {
-        names().map(|name| (name.clone(), figure(&of_load(alpha)(&name)))).collect()
+        names().map(|name| (name.clone(), figure(&of_load(options, alpha)(&name)))).collect()
     };
     let compared = options.alpha.iter().copied().find(|&alpha| alpha == COMPARED);
     let first = compared.or(options.alpha.first().copied());
@@ -100,10 +106,11 @@ pub(super) fn document(figures: &Figures, options: &FleetOptions) -> String {
     }
     let titles: Vec<String> = options.alpha.iter().map(|alpha| format!("α = {alpha}")).collect();
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
-    let mut loads = Table::new(&[&["requests by Zipf's law"], titles.as_slice()].concat());
+    let mut loads = Table::new(&[&["requests by Zipf's law", "goal"], titles.as_slice()].concat());
     for (name, title) in LOADS {
-        let value = |&alpha: &f64| number(figures.get(&of_load(alpha)(name)));
-        loads.row(std::iter::once(title.to_owned()).chain(options.alpha.iter().map(value)));
+        let value = |&alpha: &f64| number(figures.get(&of_load(options, alpha)(name)));
+        let goal = targets::bound(&of_load(options, COMPARED)(name));
+        loads.row([title.to_owned(), goal].into_iter().chain(options.alpha.iter().map(value)));
     }
     let mut parts = [host::describe(&rows), whole, loads].map(|table| table.to_string()).to_vec();
     parts.extend(figures.skipped().map(|line| format!("Not measured: {line}.\n")));
