@@ -10,7 +10,6 @@
 //! | `ends` | what becomes of guests whose monitors have ended |
 //! | `gate` | who is let into memory, and who leaves for whom |
 //! | `network` | the switch, and guests' ports of it |
-//! | `tun` | the interface through which host and guests reach each other |
 //! | `views` | guests and host, as they are shown |
 //! | `disk` | room on the disks |
 
@@ -23,7 +22,6 @@ mod gate;
 mod network;
 mod orders;
 mod start;
-mod tun;
 mod views;
 
 use crate::clock;

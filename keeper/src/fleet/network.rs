@@ -1,7 +1,6 @@
 //! The switch: the keeper's connection to it, and guests' ports of it.
 
 use super::Fleet;
-use super::tun;
 use crate::clock;
 use crate::event::{Event, Reason};
 use crate::guest::{Guest, Phase, State};
@@ -13,7 +12,7 @@ use denali_control::{Request, Tell, pair};
 use denali_launcher::{LaunchError, open_port};
 use denali_switch::client::{Table, control_socket};
 use denali_switch::protocol::{Ask, Port, Told, VERSION};
-use denali_switch::{Client, Options, Policy, start};
+use denali_switch::{Client, Options, Policy, start, tun};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -126,8 +125,6 @@ impl Network {
 /// Starts a switch, and connects to it.
 fn begin(told: &super::Supervision, path: &PathBuf) -> Result<Client, String> {
     let network = &told.host.network;
-    let tun = network.tun.as_ref().map(|name| tun::open(name, network.address)).transpose();
-    let tun = tun.map_err(|why| format!("network.tun: {why}"))?;
     // What a switch that has ended left behind.
     let _ = std::fs::remove_file(path);
     let fail = |error: io::Error| format!("cannot start the switch: {error}");
@@ -139,6 +136,8 @@ fn begin(told: &super::Supervision, path: &PathBuf) -> Result<Client, String> {
         AmongGuests::Tenant => Policy::Group,
         AmongGuests::Open => Policy::Open,
     };
+    let tun = network.tun.as_ref().map(|name| tun::open(name, &options)).transpose();
+    let tun = tun.map_err(|error| format!("network.tun: {error}"))?;
     // It lives on without this process; its end is told of by its connection's.
     start(&told.switch, &control, tun.as_ref(), &options).map_err(fail)?;
     Client::connect(path).map_err(fail)
