@@ -13,6 +13,9 @@ use denali_client::Desired;
 const PAUSE_NS: u64 = 100_000_000;
 const PAUSE_MAX_NS: u64 = 30_000_000_000;
 
+/// Most guests that are parked and need not be opened again to come back.
+const WARM_MAX: usize = 4096;
+
 /// A guest that has run for so long is as good as new, in ns.
 const STEADY_NS: u64 = 60_000_000_000;
 
@@ -58,9 +61,25 @@ impl Keeper<'_> {
         }
         self.remember(number);
         self.rest(number);
+        self.cool(number);
         self.reached(number, Goal::Parked);
         if returns && self.returns(number) {
             self.wake(number, Reason::Again);
+        }
+    }
+
+    /// A guest has been parked: what it keeps open stays so for as long as not too many others were parked since.
+    fn cool(&mut self, number: u32) {
+        let Some(fleet) = &mut self.fleet else { return };
+        fleet.warm.push_back(number);
+        if fleet.warm.len() <= WARM_MAX {
+            return;
+        }
+        let Some(old) = fleet.warm.pop_front() else { return };
+        let guest = &mut self.guests[old as usize];
+        // Where something of its own wakes it, that must stay open.
+        if guest.waits() && guest.commit.is_some() && guest.sources().is_empty() {
+            guest.kept = None;
         }
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Fleet {
     pub(crate) sampled_ns: u64,
     pub(crate) memory: (u64, u64),
     pub(crate) network: Option<Network>,
+    /// Guests that were parked, the last of them last: what the first ones keep open is closed.
+    pub(crate) warm: VecDeque<u32>,
     pub(crate) totals: Totals,
     /// The times of the last wakes, in µs.
     pub(crate) wake_us: VecDeque<u32>,

@@ -231,6 +231,7 @@ impl Fleet {
             sampled_ns: 0,
             memory: (0, 0),
             network: None,
+            warm: VecDeque::new(),
             totals: Totals::default(),
             wake_us: VecDeque::new(),
             since_ms: super::now_ms(),
