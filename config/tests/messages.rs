@@ -425,16 +425,16 @@ fn swapping_has_defaults() {
     assert_eq!(swap.stripes, [PathBuf::from("/mnt/a"), PathBuf::from("vms/b")]);
     assert_eq!((swap.unit, swap.limit, swap.after_ns), (64 << 10, None, Some(5_000_000_000)));
     assert_eq!((swap.park, swap.key, swap.resident_limit), (None, None, None));
-    assert!(swap.prefetch && swap.encrypt);
+    assert!(swap.prefetch && swap.encrypt && swap.reserve);
 
     let all = r#", "unit": "4KiB", "limit": "8MiB", "after": 0, "park_after": "60s",
-        "prefetch": false, "encrypt": false, "key": {"file": "host.key"}"#;
+        "prefetch": false, "encrypt": false, "reserve": false, "key": {"file": "host.key"}"#;
     let swap = guest(&with_swap(all)).unwrap().swap.unwrap();
     assert_eq!((swap.unit, swap.limit, swap.after_ns), (4096, Some(8 << 20), None));
     let park = denali_config::Park { after_ns: 60_000_000_000, horizon_ns: 10_000_000_000 };
     assert_eq!(swap.park, Some(park));
     assert_eq!(swap.key, Some(denali_config::HostKey::File("vms/host.key".into())));
-    assert!(!swap.prefetch && !swap.encrypt);
+    assert!(!swap.prefetch && !swap.encrypt && !swap.reserve);
 }
 
 #[test]

@@ -220,6 +220,7 @@ fn swap() -> impl Strategy<Value = SwapConfig> {
                 park_horizon,
                 prefetch,
                 encrypt,
+                reserve: !encrypt,
                 key,
             }
         },

@@ -26,6 +26,8 @@ pub struct Swap {
     pub prefetch: bool,
     /// Whether what leaves memory is encrypted.
     pub encrypt: bool,
+    /// Whether all space of the region is reserved when it is made.
+    pub reserve: bool,
     /// Where the host's key is; `None` = the guest's dies with its process.
     pub key: Option<HostKey>,
     /// Most bytes of the guest's that are in memory while it runs: whole pages; `None` = all of them.
@@ -82,6 +84,7 @@ pub(super) fn resolve(
         park: park(swap)?,
         prefetch: swap.prefetch,
         encrypt: swap.encrypt,
+        reserve: swap.reserve,
         key: swap.key.as_ref().map(|key| host_key(key, folder)).transpose()?,
         resident_limit: resident_limit(config, memory)?,
     }))

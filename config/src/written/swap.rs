@@ -33,6 +33,10 @@ pub struct SwapConfig {
     /// Whether what leaves memory is encrypted; false = it is not, for comparisons.
     #[serde(default = "yes")]
     pub encrypt: bool,
+    /// Whether the space of the region is reserved when it is made; false = it is taken as it is needed, and a
+    /// guest for which there is none stays in memory.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub reserve: bool,
     /// The host's key, which protects the guest's; by default the guest's is random and dies with its
     /// process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +68,10 @@ fn after_default() -> Span {
 
 fn park_horizon_default() -> Span {
     Span(10_000_000_000)
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn yes() -> bool {

@@ -33,7 +33,7 @@ impl fmt::Display for RegionError {
 impl std::error::Error for RegionError {}
 
 impl Region {
-    /// Makes the region of guest `id`, with all its space reserved; the store in it is still to be made.
+    /// Makes the region of guest `id`, with all its space reserved unless the configuration says otherwise; the store in it is still to be made.
     ///
     /// # Errors
     /// When a folder cannot be used or has too little room. Nothing is left of the region then.
@@ -42,7 +42,7 @@ impl Region {
         let size = stripe_size(region_size(options), swap.unit, count);
         let mut region = Self { stripes: Vec::with_capacity(count), unit: swap.unit };
         for (index, folder) in swap.stripes.iter().enumerate() {
-            match Stripe::create(folder, &name(id, index, count), size) {
+            match Stripe::create(folder, &name(id, index, count), size, swap.reserve) {
                 Ok(stripe) => region.stripes.push(stripe),
                 Err(message) => {
                     // The message tells more than one about what is left behind would.

@@ -4,7 +4,7 @@ use crate::folder::{check_private, open_own};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, ftruncate, unlinkat};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -21,12 +21,17 @@ pub(super) struct Stripe {
 }
 
 impl Stripe {
-    /// Makes a file of `size` bytes in `folder`, all of them reserved on the disk; nothing is left of it if
-    /// that fails.
+    /// Makes a file of `size` bytes in `folder`, all of them reserved on the disk if `reserve` says so; nothing is
+    /// left of it if that fails.
     ///
     /// # Errors
     /// What is wrong and what to do, in one line.
-    pub(super) fn create(folder: &Path, name: &str, size: u64) -> Result<Self, String> {
+    pub(super) fn create(
+        folder: &Path,
+        name: &str,
+        size: u64,
+        reserve: bool,
+    ) -> Result<Self, String> {
         let opened = open_own(folder)?;
         let shown = folder.display();
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
@@ -42,7 +47,10 @@ impl Stripe {
             }
         })?;
         let stripe = Self::new(file, folder, name, size);
-        let prepared = stripe.lock().and_then(|()| stripe.reserve());
+        let prepared = stripe.lock().and_then(|()| match reserve {
+            true => stripe.reserve(),
+            false => stripe.stretch(),
+        });
         if prepared.is_err() {
             let _ = stripe.remove();
         }
@@ -98,6 +106,15 @@ impl Stripe {
                 format!("{} is in use: its guest runs, or is being resumed", shown.display())
             }
             error => format!("{}: {error}", shown.display()),
+        })
+    }
+
+    /// Makes the file as large as it is to be, and takes no space for it.
+    fn stretch(&self) -> Result<(), String> {
+        let size = i64::try_from(self.size).map_err(|_| no_room(&self.folder, self.size))?;
+        ftruncate(&self.file, size).map_err(|error| match error {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => no_room(&self.folder, self.size),
+            error => format!("cannot make a file in {}: {}", self.folder.display(), error.desc()),
         })
     }
 

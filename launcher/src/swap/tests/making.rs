@@ -48,7 +48,7 @@ fn too_little_room_leaves_nothing_behind() {
     let document = disks.document("");
     let swap = document.guest().unwrap().swap.unwrap();
     // A file larger than any file system takes.
-    let stripe = stripe::Stripe::create(&swap.stripes[0], "large", 1 << 62).unwrap_err();
+    let stripe = stripe::Stripe::create(&swap.stripes[0], "large", 1 << 62, true).unwrap_err();
     let shown = stripe.replace(&format!("{}/", disks.root.path().display()), "");
     assert_eq!(
         shown,
