@@ -128,6 +128,8 @@ fn computes(backend: Backend) {
     configuration["net"] = json!([]);
     let mut guest = home.run(backend, &configuration).start();
     for round in 0..5 {
+        // However long its monitor takes to be there.
+        home.control().status();
         std::thread::sleep(std::time::Duration::from_millis(50));
         let record = park(&home, guest, &format!("record{round}"));
         guest = Run::resume(backend, &home.path("vm.json"), &record).start();
