@@ -116,7 +116,8 @@ pub enum Told {
         /// The ports.
         ports: Vec<PortNumber>,
     },
-    /// Sockets of guests whose other end is gone: they are not connected from now on.
+    /// Sockets of guests whose other end is gone: they are not connected from now on. It may cross an
+    /// [`Ask::Connect`], and is then about the socket before: who is in doubt asks for [`Ask::Ports`].
     Gone {
         /// Their ports.
         ports: Vec<PortNumber>,
