@@ -106,7 +106,7 @@ pub enum Told {
         ports: u32,
     },
     /// Something came for guests that are not connected, and waits for them. Said once until they are connected, or the
-    /// packets are too old.
+    /// packets are too old; and again when more comes half a second later, in case the supervisor was busy with the guest.
     Wanted {
         /// Their ports.
         ports: Vec<PortNumber>,
