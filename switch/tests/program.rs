@@ -192,6 +192,36 @@ fn connected(rig: &Rig, port: u32) -> OwnedFd {
 }
 
 #[test]
+fn a_switch_with_nothing_to_do_rests() {
+    let slow = Port { rate: 10, ..port(2, 0) };
+    let mut options = options();
+    options.policy = denali_switch::Policy::Open;
+    let mut rig = Rig::new(&options, None, &[port(0, 0), port(1, 0), slow, port(3, 0)]);
+    let [a, full, too_fast] = [0, 1, 2].map(|number| rig.connect(number));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let publish = Ask::Publish { port: 3, guest_port: 80, udp: false };
+    rig.client.ask(&publish, Some(listener.as_fd())).unwrap();
+    // One takes nothing, one has sent too much, one is not there, and a client waits for it too.
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for number in 0..1000 {
+        a.say(full.ends, &number.to_string());
+        if number < 50 {
+            too_fast.say(a.ends, &number.to_string());
+            a.say(common::ends(3), &number.to_string());
+        }
+    }
+    rig.until(|it| it.connections == 1 && it.dropped.full > 0);
+    let used = || {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", rig.process.id())).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let ms = (used() - before) / 1_000_000;
+    assert!(ms < 100, "{ms} ms of the processor in half a second");
+}
+
+#[test]
 fn a_supervisor_that_asks_without_reading_holds_up_nobody() {
     let mut rig = Rig::new(&options(), None, &[port(0, 0), port(1, 0)]);
     let a = rig.connect(0);
