@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,14 +36,37 @@ fn main() -> Result<(), Failure> {
     let path = folder.path().join("switch");
     let control = client::control_socket(&path)?;
     let mut process = client::start(&program, &control, uplink.as_ref(), &options)?;
-    let done = measure(&path, alone);
+    let done = measure(&Switch { path, process: process.id() }, alone);
     process.kill()?;
     process.wait()?;
     done
 }
 
-fn measure(path: &Path, with_host: bool) -> Result<(), Failure> {
-    let mut client = Client::connect(path)?;
+struct Switch {
+    path: PathBuf,
+    process: u32,
+}
+
+impl Switch {
+    /// Processor time that it has used.
+    fn used(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.process));
+        let first = text.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+        Duration::from_nanos(first.unwrap_or(0))
+    }
+
+    /// Counts what arrives, and says how many it was and what each has cost the switch.
+    fn report(&self, what: &str, count: impl FnOnce() -> u64) {
+        let before = self.used();
+        let count = count();
+        let rate = count as f64 / SPAN.as_secs_f64();
+        let each = (self.used() - before).as_nanos() / u128::from(count.max(1));
+        println!("{what}: {rate:.0} a second, {each} ns of the switch each");
+    }
+}
+
+fn measure(switch: &Switch, with_host: bool) -> Result<(), Failure> {
+    let mut client = Client::connect(&switch.path)?;
     client.ask(&Ask::Hello { version: VERSION }, None)?;
     client.receive()?;
     let port = |number: u8| {
@@ -55,8 +78,9 @@ fn measure(path: &Path, with_host: bool) -> Result<(), Failure> {
     let [a, b] = [connect(&client, 0)?, connect(&client, 1)?];
     for payload in [18, 1472] {
         let frame = datagram(guest(0), guest(1), payload);
-        let count = stream(&a, &frame, |stop, count| receive(&b, stop, count));
-        report(&format!("guest to guest, packets of {} bytes", payload + 28), count);
+        switch.report(&format!("guest to guest, packets of {} bytes", payload + 28), || {
+            stream(&a, &frame, |stop, count| receive(&b, stop, count))
+        });
     }
     let there = datagram(guest(0), guest(1), 18);
     let back = datagram(guest(1), guest(0), 18);
@@ -71,43 +95,47 @@ fn measure(path: &Path, with_host: bool) -> Result<(), Failure> {
     }
     println!("there and back: {:.1} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
     if with_host {
-        measure_host(&a)?;
+        measure_host(switch, &a)?;
     }
     Ok(())
 }
 
-fn measure_host(a: &OwnedFd) -> Result<(), Failure> {
+fn measure_host(switch: &Switch, a: &OwnedFd) -> Result<(), Failure> {
     let socket = UdpSocket::bind((Ipv4Addr::from(SWITCH.1), 9))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     for payload in [18, 1472] {
         let frame = datagram(guest(0), SWITCH, payload);
-        let count = stream(a, &frame, |stop, count| {
-            let mut buffer = [0; 2000];
-            while !stop.load(Ordering::Relaxed) {
-                if socket.recv(&mut buffer).is_ok() {
-                    count.fetch_add(1, Ordering::Relaxed);
+        switch.report(&format!("guest to host, packets of {} bytes", payload + 28), || {
+            stream(a, &frame, |stop, count| {
+                let mut buffer = [0; 2000];
+                while !stop.load(Ordering::Relaxed) {
+                    if socket.recv(&mut buffer).is_ok() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-            }
+            })
         });
-        report(&format!("guest to host, packets of {} bytes", payload + 28), count);
-        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            scope.spawn(|| receive(a, &stop, &count));
-            let start = Instant::now();
-            let data = vec![7; payload];
-            while start.elapsed() < SPAN {
-                // What the host has no room for is lost.
-                let _ = socket.send_to(&data, (Ipv4Addr::from(guest(0).1), 9));
-            }
-            stop.store(true, Ordering::Relaxed);
+        switch.report(&format!("host to guest, packets of {} bytes", payload + 28), || {
+            from_host(&socket, a, payload)
         });
-        report(&format!("host to guest, packets of {} bytes", payload + 28), count.into_inner());
     }
     Ok(())
 }
 
-fn report(what: &str, count: u64) {
-    println!("{what}: {:.0} a second", count as f64 / SPAN.as_secs_f64());
+/// Sends datagrams from the host to a guest; how many arrived.
+fn from_host(socket: &UdpSocket, a: &OwnedFd, payload: usize) -> u64 {
+    let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| receive(a, &stop, &count));
+        let start = Instant::now();
+        let data = vec![7; payload];
+        while start.elapsed() < SPAN {
+            // What the host has no room for is lost.
+            let _ = socket.send_to(&data, (Ipv4Addr::from(guest(0).1), 9));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    count.into_inner()
 }
 
 fn connect(client: &Client, number: u8) -> Result<OwnedFd, Failure> {

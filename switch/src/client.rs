@@ -49,7 +49,8 @@ pub fn start(
 ) -> io::Result<Child> {
     options.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
     let spec = Spec { control: CONTROL, uplink: uplink.map(|_| UPLINK), options: options.clone() };
-    let mut command = Command::new(program);
+    // It is started in the root directory, so as to hold no other.
+    let mut command = Command::new(std::path::absolute(program)?);
     command
         .arg0("denali-switch")
         .arg(serde_json::to_string(&spec)?)

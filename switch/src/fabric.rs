@@ -6,7 +6,7 @@ use crate::options::{Options, is_special};
 use crate::ports::{Entry, Ports, may_talk};
 use crate::protocol::{Counters, Dropped, PortNumber};
 use crate::reply;
-use crate::waiting::{Held, Waiting};
+use crate::waiting::{Held, Waiting, Wanted};
 use crate::wake::{self, Effect};
 use std::net::Ipv4Addr;
 
@@ -208,31 +208,35 @@ impl Fabric {
         self.waiting.put(&mut entry.line, held)
     }
 
-    /// Has a message wait for a guest that is not connected, if it is of a kind that does, or was `published` for it; true
-    /// if the guest is wanted from now on.
+    /// Has a message wait for a guest that is not connected, if it is of a kind that does, or was `published` for it. Whether it
+    /// waits, and whether the supervisor is to be told that the guest is wanted.
     pub fn hold(
         &mut self,
         port: PortNumber,
         message: &[u8],
-        since_ns: u64,
+        (since_ns, now_ns): (u64, u64),
         published: bool,
-    ) -> Result<bool, Reason> {
-        let entry = self.ports.get_mut(port).ok_or(Reason::Unknown)?;
-        let frame = parse(message.get(HEADER..).ok_or(Reason::Malformed)?)?;
-        // Answers to ARP requests of a guest that has left.
-        let Content::Ip(packet) = frame.content else { return Err(Reason::NotWaking) };
+    ) -> (Result<(), Reason>, bool) {
+        let Some(entry) = self.ports.get_mut(port) else { return (Err(Reason::Unknown), false) };
+        let packet = match message.get(HEADER..).map(parse) {
+            Some(Ok(Frame { content: Content::Ip(packet), .. })) => packet,
+            // Answers to ARP requests of a guest that has left.
+            Some(Ok(_)) => return (Err(Reason::NotWaking), false),
+            Some(Err(reason)) => return (Err(reason), false),
+            None => return (Err(Reason::Malformed), false),
+        };
         let wakes: &[u16] = if published { &[] } else { &entry.wakes };
         let effect = wake::effect(&packet, wakes, self.options.echo_wakes);
         if effect == Effect::Nothing {
-            return Err(Reason::NotWaking);
+            return (Err(Reason::NotWaking), false);
         }
         let identity = wake::identity(&packet);
         let held = Held { message: message.into(), published, since_ns, identity };
-        self.waiting.put(&mut entry.line, held)?;
-        let Some(line) = &mut entry.line else { return Ok(false) };
-        let wanted = effect == Effect::Wakes && !std::mem::replace(&mut line.wanted, true);
-        self.counters.wanted += u64::from(wanted);
-        Ok(wanted)
+        let put = self.waiting.put(&mut entry.line, held);
+        let line = entry.line.as_mut().filter(|_| effect == Effect::Wakes);
+        let wanted = line.map_or(Wanted::No, |line| line.want(now_ns));
+        self.counters.wanted += u64::from(wanted == Wanted::Now);
+        (put, wanted != Wanted::No)
     }
 
     /// Counts packets that were dropped.

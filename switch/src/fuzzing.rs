@@ -111,7 +111,7 @@ impl Network {
 
     /// Has a message wait for a guest.
     pub fn wait_for(&mut self, to: PortNumber, message: &[u8], now_ns: u64) {
-        if let Err(reason) = self.0.hold(to, message, now_ns, false) {
+        if let (Err(reason), _) = self.0.hold(to, message, (now_ns, now_ns), false) {
             self.0.count_drops(reason, 1);
         }
     }

@@ -40,7 +40,7 @@ pub struct Entry {
 impl Entry {
     /// Whether something has come for its guest, which is not connected.
     pub fn is_wanted(&self) -> bool {
-        self.guest.is_none() && self.line.as_ref().is_some_and(|line| line.wanted)
+        self.guest.is_none() && self.line.as_ref().is_some_and(|line| line.wanted_ns.is_some())
     }
 }
 

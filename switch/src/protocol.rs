@@ -106,7 +106,7 @@ pub enum Told {
         ports: u32,
     },
     /// Something came for guests that are not connected, and waits for them. Said once until they are connected, or the
-    /// packets are too old.
+    /// packets are too old; and again when more comes half a second later, in case the supervisor was busy with the guest.
     Wanted {
         /// Their ports.
         ports: Vec<PortNumber>,
@@ -116,7 +116,8 @@ pub enum Told {
         /// The ports.
         ports: Vec<PortNumber>,
     },
-    /// Sockets of guests whose other end is gone: they are not connected from now on.
+    /// Sockets of guests whose other end is gone: they are not connected from now on. It may cross an
+    /// [`Ask::Connect`], and is then about the socket before: who is in doubt asks for [`Ask::Ports`].
     Gone {
         /// Their ports.
         ports: Vec<PortNumber>,

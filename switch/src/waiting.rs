@@ -5,6 +5,20 @@ use crate::options;
 use crate::wake::Identity;
 use denali_interrupts::held::{Limits, Queue};
 
+/// How long after the supervisor was told that a guest is wanted it is told again, when more comes, in ns.
+const AGAIN_NS: u64 = 500_000_000;
+
+/// Whether the supervisor is to be told that a guest is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It was told.
+    No,
+    /// It was not told yet.
+    Now,
+    /// It was told, but seems to have been unable to do something about it.
+    Again,
+}
+
 /// A frame that waits, with its header.
 #[derive(Debug)]
 pub struct Held {
@@ -22,14 +36,25 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Line {
     queue: Queue<Held>,
-    /// The supervisor knows that the guest is wanted.
-    pub wanted: bool,
+    /// When the supervisor was last told that the guest is wanted, in ns.
+    pub wanted_ns: Option<u64>,
 }
 
 impl Line {
     /// The frames, the one that has waited longest first.
     pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.queue.iter()
+    }
+
+    /// Something has come that wants the guest.
+    pub fn want(&mut self, now_ns: u64) -> Wanted {
+        let wanted = match self.wanted_ns {
+            None => Wanted::Now,
+            Some(told) if told.saturating_add(AGAIN_NS) <= now_ns => Wanted::Again,
+            Some(_) => return Wanted::No,
+        };
+        self.wanted_ns = Some(now_ns);
+        wanted
     }
 
     /// Number of frames.
@@ -85,8 +110,8 @@ impl Waiting {
         }
         let limits = Limits { packets: self.limits.packets, bytes: self.limits.bytes };
         let there = line.is_some();
-        let own =
-            line.get_or_insert_with(|| Box::new(Line { queue: Queue::new(limits), wanted: false }));
+        let own = line
+            .get_or_insert_with(|| Box::new(Line { queue: Queue::new(limits), wanted_ns: None }));
         if !own.queue.push(held, bytes) {
             if !there {
                 *line = None;

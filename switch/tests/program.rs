@@ -2,10 +2,13 @@
 
 mod common;
 
+use common::bytes::Ends;
 use common::{Rig, options, port};
 use denali_switch::protocol::{Ask, MESSAGE_MAX, PORTS_MAX, Port, Told};
 use denali_switch::{Client, client, message};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -125,15 +128,7 @@ fn very_many_ports_take_little_memory_each_and_are_told_of() {
     let kib = |rig: &Rig| status(rig, "RssAnon").split(' ').next().unwrap().parse::<u64>().unwrap();
     let before = kib(&rig);
     let count = 100_000;
-    let numbers = (0..count).map(|number| Port {
-        number,
-        address: Ipv4Addr::from_bits(0x0a40_0002 + number),
-        mac: [2, 1, 0, (number >> 16) as u8, (number >> 8) as u8, number as u8],
-        group: 0,
-        wakes: Vec::new(),
-        rate: 0,
-    });
-    rig.client.set(&numbers.collect::<Vec<_>>()).unwrap();
+    rig.client.set(&(0..count).map(numbered).collect::<Vec<_>>()).unwrap();
     assert_eq!(rig.counters().ports, u64::from(count));
     let each = (kib(&rig) - before) * 1024 / u64::from(count);
     println!("{each} bytes for each port");
@@ -145,6 +140,85 @@ fn very_many_ports_take_little_memory_each_and_are_told_of() {
 
 fn options_wide() -> denali_switch::Options {
     denali_switch::Options::new(Ipv4Addr::new(10, 64, 0, 1), 12, [2, 0, 0, 0, 0, 1])
+}
+
+#[test]
+fn ten_thousand_guests_are_connected_at_once() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    // Some are left to the other tests of this process.
+    let count = u32::try_from(most.saturating_sub(500)).unwrap_or(u32::MAX).min(10_000);
+    let mut rig = Rig::new(&options_wide(), None, &[]);
+    rig.client.set(&(0..count).map(numbered).collect::<Vec<_>>()).unwrap();
+    let guests: Vec<OwnedFd> = (0..count).map(|number| connected(&rig, number)).collect();
+    let counters = rig.counters();
+    assert_eq!(counters.connected, u64::from(count));
+    for (number, guest) in (0..).zip(&guests) {
+        let port = numbered(number);
+        let ends = Ends { mac: port.mac, address: port.address.octets() };
+        let asks = common::bytes::arp(1, ends, [10, 64, 0, 1]);
+        nix::unistd::write(guest, &[&[0; 12][..], &asks].concat()).unwrap();
+    }
+    for (number, guest) in (0..).zip(&guests) {
+        let mut bytes = [0; 100];
+        assert_eq!(nix::unistd::read(guest, &mut bytes), Ok(12 + 42));
+        assert_eq!(bytes[12..18], numbered(number).mac);
+    }
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", rig.process.id())).unwrap().count();
+    assert!(descriptors <= count as usize + 10, "one for each guest, not {descriptors}");
+    drop(guests);
+    rig.until(|it| it.connected == 0);
+}
+
+/// A port of a wide subnet.
+fn numbered(number: u32) -> Port {
+    let [_, high, middle, low] = number.to_be_bytes();
+    Port {
+        number,
+        address: Ipv4Addr::from_bits(0x0a40_0002 + number),
+        mac: [2, 1, 0, high, middle, low],
+        group: 0,
+        wakes: Vec::new(),
+        rate: 0,
+    }
+}
+
+/// Connects the guest of a port; its end.
+fn connected(rig: &Rig, port: u32) -> OwnedFd {
+    let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
+    rig.client.ask(&Ask::Connect { port }, Some(theirs.as_fd())).unwrap();
+    ours
+}
+
+#[test]
+fn a_switch_with_nothing_to_do_rests() {
+    let slow = Port { rate: 10, ..port(2, 0) };
+    let mut options = options();
+    options.policy = denali_switch::Policy::Open;
+    let mut rig = Rig::new(&options, None, &[port(0, 0), port(1, 0), slow, port(3, 0)]);
+    let [a, full, too_fast] = [0, 1, 2].map(|number| rig.connect(number));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let publish = Ask::Publish { port: 3, guest_port: 80, udp: false };
+    rig.client.ask(&publish, Some(listener.as_fd())).unwrap();
+    // One takes nothing, one has sent too much, one is not there, and a client waits for it too.
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for number in 0..1000 {
+        a.say(full.ends, &number.to_string());
+        if number < 50 {
+            too_fast.say(a.ends, &number.to_string());
+            a.say(common::ends(3), &number.to_string());
+        }
+    }
+    rig.until(|it| it.connections == 1 && it.dropped.full > 0);
+    let used = || {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", rig.process.id())).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let ms = (used() - before) / 1_000_000;
+    assert!(ms < 100, "{ms} ms of the processor in half a second");
 }
 
 #[test]

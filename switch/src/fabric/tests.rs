@@ -187,13 +187,17 @@ fn packets_of_the_host_find_their_guest() {
 #[test]
 fn who_is_not_there_is_wanted_once() {
     let mut fabric = fabric(Policy::Open);
-    assert_eq!(fabric.hold(1, &syn(0, 1), 0, false), Ok(true));
-    assert_eq!(fabric.hold(1, &syn(0, 1), 1, false), Err(Reason::Repeated));
-    assert_eq!(fabric.hold(1, &syn(2, 1), 1, false), Ok(false), "it is wanted already");
+    let at = |ms: u64| (ms * 1_000_000, ms * 1_000_000);
+    assert_eq!(fabric.hold(1, &syn(0, 1), at(1), false), (Ok(()), true));
+    assert_eq!(fabric.hold(1, &syn(0, 1), at(2), false), (Err(Reason::Repeated), false));
+    assert_eq!(fabric.hold(1, &syn(2, 1), at(3), false), (Ok(()), false), "it is wanted already");
+    // It still is not there, and whoever wants it asks again.
+    assert_eq!(fabric.hold(1, &syn(0, 1), at(501), false), (Err(Reason::Repeated), true));
+    assert_eq!(fabric.hold(1, &syn(0, 1), at(502), false), (Err(Reason::Repeated), false));
     let mut closed = syn(0, 3);
     closed[HEADER + ETHERNET + 23] = 81;
-    assert_eq!(fabric.hold(3, &closed, 0, false), Err(Reason::NotWaking));
-    assert_eq!(fabric.hold(3, &closed, 0, true), Ok(true), "but for published ports");
+    assert_eq!(fabric.hold(3, &closed, at(0), false), (Err(Reason::NotWaking), false));
+    assert_eq!(fabric.hold(3, &closed, at(0), true), (Ok(()), true), "but for published ports");
     assert_eq!(fabric.counters.wanted, 2);
     assert_eq!(fabric.waiting.amount().0, 3);
 }
@@ -266,7 +270,7 @@ proptest! {
             }
         } else {
             judge(&fabric, port, &mut bytes);
-            let _ = fabric.hold(port, &bytes, 0, false);
+            let _ = fabric.hold(port, &bytes, (0, 0), false);
         }
     }
 }

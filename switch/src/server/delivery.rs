@@ -187,13 +187,13 @@ impl Server {
         since_ns: u64,
         published: bool,
     ) {
-        match self.fabric.hold(port, message, since_ns, published) {
-            Ok(wanted) => {
-                if wanted {
-                    self.note_wanted(port);
-                }
-                self.watch_age(port);
-            }
+        let times = (since_ns, self.now_ns);
+        let (held, wanted) = self.fabric.hold(port, message, times, published);
+        if wanted {
+            self.note_wanted(port);
+        }
+        match held {
+            Ok(()) => self.watch_age(port),
             Err(reason) => self.drop_packets(port, reason, 1),
         }
     }

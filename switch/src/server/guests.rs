@@ -119,7 +119,7 @@ impl Server {
         if let Some(entry) = self.fabric.ports.get_mut(port) {
             entry.guest = Some(slot);
             if let Some(line) = &mut entry.line {
-                line.wanted = false;
+                line.wanted_ns = None;
             }
         }
         self.wanted.retain(|&wanted| wanted != port);

@@ -3,7 +3,7 @@
 use super::{CONTROL, SUPERVISOR, Server, Timer, control};
 use crate::message;
 use crate::ports::Entry;
-use crate::protocol::{Ask, MESSAGE_MAX, PortNumber, Told, VERSION};
+use crate::protocol::{Ask, MESSAGE_MAX, Port, PortNumber, Told, VERSION};
 use epoll::Events;
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
@@ -18,6 +18,10 @@ const REQUESTS_MAX: usize = 32;
 /// How long no supervisor is accepted when the host is out of something, in ns.
 const REST_NS: u64 = 100_000_000;
 
+/// Messages that may wait for a supervisor before nothing more is read of it. It may have sent very much, without reading
+/// meanwhile, that is not answered.
+const OUTBOX_MAX: usize = 64;
+
 /// Ports named in one message.
 const NAMED_MAX: usize = 4096;
 
@@ -28,7 +32,7 @@ pub struct Supervisor {
     greeted: bool,
     /// Messages that it has not taken, and whether the table goes along.
     outbox: VecDeque<(Vec<u8>, bool)>,
-    watched_for_room: bool,
+    watched: Events,
 }
 
 /// Nobody is there any more, or somebody who does not know the protocol.
@@ -54,8 +58,12 @@ impl Server {
             return;
         }
         self.lose_supervisor();
-        let one =
-            Supervisor { socket, greeted: false, outbox: VecDeque::new(), watched_for_room: false };
+        let one = Supervisor {
+            socket,
+            greeted: false,
+            outbox: VecDeque::new(),
+            watched: Events::EPOLLIN,
+        };
         if self.poller.add(&one.socket, Events::EPOLLIN, SUPERVISOR).is_ok() {
             self.supervisor = Some(one);
         }
@@ -82,8 +90,7 @@ impl Server {
             self.flush_outbox();
         }
         for _ in 0..REQUESTS_MAX {
-            let waits = self.supervisor.as_ref().is_none_or(|it| !it.outbox.is_empty());
-            if waits {
+            if self.supervisor.as_ref().is_none_or(|it| it.outbox.len() >= OUTBOX_MAX) {
                 return;
             }
             match self.take_request() {
@@ -137,14 +144,7 @@ impl Server {
                 self.say(&Told::Counters { counters });
             }
             Ask::End {} => self.ended = true,
-            Ask::Set { ports } => {
-                for port in ports {
-                    self.drop_gateway_unless(&port);
-                    if let Err(why) = self.fabric.ports.set(port, &self.fabric.options) {
-                        self.complain(&why);
-                    }
-                }
-            }
+            Ask::Set { ports } => self.set(ports),
             Ask::Remove { ports } => ports.into_iter().for_each(|port| self.remove(port)),
             Ask::Connect { port } => {
                 if let Err(why) = control::connect(self, port, passed) {
@@ -161,6 +161,19 @@ impl Server {
         Ok(())
     }
 
+    fn set(&mut self, ports: Vec<Port>) {
+        let mut wrong = Vec::new();
+        for port in ports {
+            self.drop_gateway_unless(&port);
+            wrong.extend(self.fabric.ports.set(port, &self.fabric.options).err());
+        }
+        match &wrong[..] {
+            [] => {}
+            [why] => self.complain(why),
+            [why, others @ ..] => self.complain(&format!("{why}; and {} others", others.len())),
+        }
+    }
+
     fn greet(&mut self, version: u32) -> Result<(), Over> {
         if version != VERSION {
             self.complain(&format!("version {version} of the protocol, not {VERSION}"));
@@ -175,9 +188,11 @@ impl Server {
         Ok(())
     }
 
-    /// Says what went wrong, if there is a supervisor to hear it.
+    /// Says what went wrong, if there is a supervisor that hears it.
     pub(super) fn complain(&mut self, message: &str) {
-        self.say(&Told::Problem { message: message.to_owned() });
+        if self.supervisor.as_ref().is_some_and(|it| it.outbox.len() < OUTBOX_MAX / 2) {
+            self.say(&Told::Problem { message: message.to_owned() });
+        }
     }
 
     fn say(&mut self, told: &Told) {
@@ -205,12 +220,13 @@ impl Server {
                 Err(_) => supervisor.outbox.clear(),
             }
         }
-        let waits = !supervisor.outbox.is_empty();
-        if waits != supervisor.watched_for_room {
-            let events = if waits { Events::EPOLLOUT } else { Events::EPOLLIN };
-            if self.poller.change(&supervisor.socket, events, SUPERVISOR).is_ok() {
-                supervisor.watched_for_room = waits;
-            }
+        let mut wanted = Events::empty();
+        wanted.set(Events::EPOLLIN, supervisor.outbox.len() < OUTBOX_MAX);
+        wanted.set(Events::EPOLLOUT, !supervisor.outbox.is_empty());
+        if wanted != supervisor.watched
+            && self.poller.change(&supervisor.socket, wanted, SUPERVISOR).is_ok()
+        {
+            supervisor.watched = wanted;
         }
     }
 
