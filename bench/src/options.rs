@@ -327,6 +327,9 @@ pub(crate) struct FleetOptions {
     /// How long latency is measured for each exponent, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
+    /// After how long guests that idle are parked although nobody needs their memory; 0ms = never.
+    #[arg(long, default_value = "0ms")]
+    pub(crate) park_after: String,
     /// Configuration of each guest, as of `denali create`; by default the image `web` on the switch.
     #[arg(long)]
     pub(crate) configuration: Option<std::path::PathBuf>,

@@ -6,10 +6,10 @@ use crate::options::FleetOptions;
 use crate::place::{Folder, Place};
 use crate::proc;
 use crate::programs::Programs;
-use crate::running::Running;
+use crate::running::{Running, end_the_rest};
 use crate::undo::until;
 use anyhow::{Context, Result, bail};
-use denali_client::{Client, Create, GuestState, GuestView, Outcome};
+use denali_client::{Act, Action, Client, Create, GuestState, GuestView, Outcome};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddrV4;
@@ -78,7 +78,7 @@ impl Supervised {
     ) -> Result<Self> {
         let homes = Homes::new()?;
         let path = homes.run.path().join("host.json");
-        fs::write(&path, homes.configuration(awake).to_string())
+        fs::write(&path, homes.configuration(awake, &options.park_after).to_string())
             .context("cannot write a configuration")?;
         let mut command = Command::new(&programs.denali);
         command.args(["supervisor", "--config"]).arg(&path);
@@ -141,10 +141,16 @@ impl Fleet for Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        // It parks its guests; if that takes too long, it is killed, and they with it.
+        // Guests that are gone need not be parked, which for thousands takes a while.
+        let act = Act { action: Action::Remove, guests: vec!["*".into()] };
+        if let Ok(outcomes) = self.client.act(&act) {
+            outcomes.for_each(drop);
+        }
         if let Err(error) = self.supervisor.end(END_PATIENCE) {
             eprintln!("bench: the supervisor: {error:#}");
         }
+        // Monitors outlive a supervisor that has not ended as it should.
+        end_the_rest();
     }
 }
 
@@ -164,16 +170,21 @@ impl Homes {
     }
 
     /// The host's configuration.
-    fn configuration(&self, awake: u32) -> Value {
+    fn configuration(&self, awake: u32, park_after: &str) -> Value {
         json!({
             "state": self.state.path(),
             "run": self.run.path(),
             "pool": POOL,
             "max_running": awake,
             "network": { "address": NETWORK, "tun": INTERFACE },
-            // Regions of ten thousand guests are larger than most disks, and what is in them is not. Guests leave
-            // when the gatekeeper says so.
-            "swap": { "stripes": [self.stripe.path()], "reserve": false, "after": "0s" },
+            // Regions of ten thousand guests are larger than most disks, and what is in them is not. Guests that idle stay
+            // in memory until others need it, if nothing else is said.
+            "swap": {
+                "stripes": [self.stripe.path()],
+                "reserve": false,
+                "after": "0s",
+                "park_after": park_after,
+            },
             // Most of very many guests are never parked, and there is not space for all at once.
             "reserve": "start",
         })
@@ -223,7 +234,7 @@ mod tests {
     #[test]
     fn the_hosts_configuration_is_one() {
         let homes = Homes::new().unwrap();
-        let text = homes.configuration(123).to_string();
+        let text = homes.configuration(123, "10s").to_string();
         let host = HostConfig::parse(text.as_bytes(), "host.json", Path::new("/")).unwrap();
         assert_eq!((host.max_running, host.pool), (123, u64::from(POOL)));
         assert_eq!(host.network.tun.as_deref(), Some(INTERFACE));

@@ -39,6 +39,7 @@ fn options() -> FleetOptions {
         alpha: vec![0.8],
         few: 20,
         seconds: 1,
+        park_after: String::new(),
         configuration: None,
         template: None,
         shows: String::new(),
