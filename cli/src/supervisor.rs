@@ -44,6 +44,7 @@ pub(crate) fn supervisor(options: &SupervisorOptions) -> Result<(), Failure> {
     };
     let interface = Interface {
         admins: host.admins.clone(),
+        readers: host.readers.clone(),
         notice: Arc::new(|line| say(line)),
         ..Interface::default()
     };

@@ -38,6 +38,9 @@ pub struct HostConfig {
     /// User ids that may ask for anything, beside the supervisor's own and root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admins: Vec<u32>,
+    /// User ids that may look, and change nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<u32>,
     /// Monitors that wait for guests, up to 256.
     #[serde(default = "pool_default")]
     pub pool: u64,
@@ -144,6 +147,7 @@ impl HostConfig {
             run: None,
             logs: None,
             admins: Vec::new(),
+            readers: Vec::new(),
             pool: pool_default(),
             max_running: running_default(),
             minimum_free: free_default(),

@@ -7,7 +7,7 @@ use denali_supervisor::{Patience, Settings};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{Server, patience, request};
 
 fn created() -> What {
@@ -162,9 +162,11 @@ fn a_client_that_takes_nothing_is_cut_off() {
     assert!(!text.ends_with("0\r\n\r\n"), "the answer has no end");
 }
 
-/// Waits until the metrics have a line.
+/// Waits until the metrics have a line; for so long that it will not come any more.
 fn wait_for(server: &Server, line: &str) {
+    let started = Instant::now();
     while !server.get("/metrics").text.lines().any(|is| is == line) {
+        assert!(started.elapsed() < Duration::from_secs(60), "{line} does not come");
         thread::yield_now();
     }
 }

@@ -46,7 +46,7 @@ fn bodies_that_are_too_large_are_refused() {
 #[test]
 fn heads_that_are_too_large_are_refused() {
     let server = Server::start();
-    let many: String = (0..100).map(|number| format!("x-{number}: y\r\n")).collect();
+    let many: String = (0..70).map(|number| format!("x-{number}: y\r\n")).collect();
     let head = format!("GET /v1/health HTTP/1.1\r\nhost: x\r\n{many}\r\n");
     assert_eq!(server.client().ask(&head).code, 431);
     let long = format!("GET /v1/health HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(400 << 10));
