@@ -114,6 +114,8 @@ fn talk(mut stream: UnixStream) -> io::Result<End> {
             return Ok(End::Gone);
         }
         if !keys.is_empty() && !read_keys(&mut input)? {
+            // What was typed before is the guest's, as far as it takes it.
+            send(&mut stream, &mut input)?;
             return Ok(End::Left);
         }
         if !input.waiting.is_empty() && !send(&mut stream, &mut input)? {
@@ -179,14 +181,17 @@ fn read_keys(input: &mut Input) -> io::Result<bool> {
         Err(errno) => return Err(errno.into()),
     };
     input.ended = count == 0;
-    let typed = &buffer[..count];
-    let leaves = stdin().is_terminal() && typed.contains(&LEAVE);
-    input.waiting.extend_from_slice(typed);
-    Ok(!leaves)
+    let leaves = buffer[..count].iter().position(|&key| key == LEAVE);
+    let leaves = leaves.filter(|_| stdin().is_terminal());
+    input.waiting.extend_from_slice(&buffer[..leaves.unwrap_or(count)]);
+    Ok(leaves.is_none())
 }
 
 /// Sends what waits, as far as it is taken; whether the guest is still there.
 fn send(stream: &mut UnixStream, input: &mut Input) -> io::Result<bool> {
+    if input.waiting.is_empty() {
+        return Ok(true);
+    }
     match stream.write(&input.waiting) {
         Ok(count) => {
             input.waiting.drain(..count);
