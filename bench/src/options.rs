@@ -333,9 +333,12 @@ pub(crate) struct FleetOptions {
     /// Configuration of each guest, as of `denali create`; by default the image `web` on the switch.
     #[arg(long)]
     pub(crate) configuration: Option<std::path::PathBuf>,
-    /// Make guests as copies of this snapshot; otherwise each starts from its image.
+    /// Make guests as copies of this snapshot; otherwise one is made of a first guest that has answered.
     #[arg(long)]
     pub(crate) template: Option<std::path::PathBuf>,
+    /// Start each guest from its image, and not as a copy.
+    #[arg(long, conflicts_with = "template")]
+    pub(crate) from_image: bool,
     /// What the page of a guest shows: {name} and {address} stand for the guest's.
     #[arg(long, default_value = "{address}")]
     pub(crate) shows: String,

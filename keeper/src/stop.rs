@@ -85,7 +85,7 @@ impl Keeper<'_> {
     pub(crate) fn close(&mut self) {
         self.empty_pool();
         if let Some(fleet) = self.fleet.take() {
-            return self.close_fleet(*fleet);
+            return self.close_fleet(&fleet);
         }
         for number in 0..self.guests.len() as u32 {
             let guest = &self.guests[number as usize];
@@ -100,7 +100,7 @@ impl Keeper<'_> {
     }
 
     /// Guests of a fleet stay as they are: a keeper that comes finds them.
-    fn close_fleet(&mut self, fleet: Fleet) {
+    fn close_fleet(&mut self, fleet: &Fleet) {
         if self.alive == 0
             && let Some(network) = &fleet.network
         {

@@ -12,13 +12,17 @@ use anyhow::{Context, Result, bail};
 use denali_client::{Act, Action, Client, Create, GuestState, GuestView, Outcome};
 use serde_json::{Value, json};
 use std::fs;
-use std::net::SocketAddrV4;
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Name of the guests, before their numbers.
 const NAME: &str = "fleet";
+
+/// Name of the guest that others are copies of.
+const FIRST: &str = "first";
 
 /// The network that guests are in, and the interface of the host that leads to it.
 const NETWORK: &str = "10.96.0.1/12";
@@ -40,7 +44,7 @@ pub(super) struct Supervised {
     client: Client,
     create: Create,
     shows: String,
-    _homes: Homes,
+    homes: Homes,
 }
 
 /// Where what belongs to the host is.
@@ -95,7 +99,49 @@ impl Supervised {
             start: guests <= awake,
             on_demand: guests > awake,
         };
-        Ok(Self { supervisor, client, create, shows: options.shows.clone(), _homes: homes })
+        let mut fleet = Self { supervisor, client, create, shows: options.shows.clone(), homes };
+        if options.template.is_none() && !options.from_image {
+            fleet.make_template(programs)?;
+        }
+        Ok(fleet)
+    }
+
+    /// Has guests be copies of a first one, which has answered.
+    fn make_template(&mut self, programs: &Programs) -> Result<()> {
+        let (count, start, on_demand) = (1, true, false);
+        let first = Create { name: FIRST.into(), count, start, on_demand, ..self.create.clone() };
+        self.make(&first)?;
+        let guest = self.client.inspect(FIRST).context("cannot find the first guest")?.guest;
+        let target = self.target(&guest)?;
+        until(PATIENCE, || asks(&target).is_ok());
+        asks(&target).context("the first guest does not answer")?;
+        let snapshot = self.homes.state.path().join("template.snapshot");
+        let mut command = Command::new(&programs.denali);
+        command.args(["snapshot", FIRST]).arg(&snapshot).arg("--socket").arg(self.homes.socket());
+        let output = command.stdin(Stdio::null()).output().context("cannot make a snapshot")?;
+        if !output.status.success() {
+            bail!("cannot make a snapshot: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        self.act(Action::Remove, FIRST)?;
+        self.create.template = Some(snapshot);
+        self.create.configuration = None;
+        Ok(())
+    }
+
+    fn make(&self, create: &Create) -> Result<()> {
+        for outcome in self.client.create(create).context("cannot create guests")? {
+            let Outcome { name, error } = outcome.context("cannot create guests")?;
+            if let Some(problem) = error {
+                bail!("guest {name} cannot be created: {}", problem.message);
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&self, action: Action, guests: &str) -> Result<()> {
+        let act = Act { action, guests: vec![guests.into()] };
+        self.client.act(&act).context("cannot ask for guests")?.for_each(drop);
+        Ok(())
     }
 
     fn target(&self, guest: &GuestView) -> Result<Target> {
@@ -113,12 +159,7 @@ impl Supervised {
 
 impl Fleet for Supervised {
     fn start_all(&mut self) -> Result<Vec<Target>> {
-        for outcome in self.client.create(&self.create).context("cannot create guests")? {
-            let Outcome { name, error } = outcome.context("cannot create guests")?;
-            if let Some(problem) = error {
-                bail!("guest {name} cannot be created: {}", problem.message);
-            }
-        }
+        self.make(&self.create)?;
         self.guests()?.iter().map(|guest| self.target(guest)).collect()
     }
 
@@ -142,10 +183,8 @@ impl Fleet for Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         // Guests that are gone need not be parked, which for thousands takes a while.
-        let act = Act { action: Action::Remove, guests: vec!["*".into()] };
-        if let Ok(outcomes) = self.client.act(&act) {
-            outcomes.for_each(drop);
-        }
+        // Where they cannot be removed, they are parked when the supervisor ends.
+        let _ = self.act(Action::Remove, "*");
         if let Err(error) = self.supervisor.end(END_PATIENCE) {
             eprintln!("bench: the supervisor: {error:#}");
         }
@@ -219,6 +258,19 @@ fn configuration(options: &FleetOptions) -> Result<Option<Value>> {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
+}
+
+/// Asks a guest for its page, once.
+fn asks(target: &Target) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&target.address.into(), Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    if !page.contains(&target.shows) {
+        bail!("the page is another's");
+    }
+    Ok(())
 }
 
 /// What a guest's page shows.

@@ -128,9 +128,7 @@ impl<'a> Keeper<'a> {
                 (_, path) => path.map(Rc::from),
             },
             desired: record.desired,
-            address: switch
-                .and_then(|_| self.fleet.as_ref())
-                .and_then(|fleet| fleet.address(record.number)),
+            address: switch.and(self.fleet.as_ref()).and_then(|fleet| fleet.address(record.number)),
             memory: memory_of(&value),
             wakes_on: switch.map(ports_of).unwrap_or_default(),
             publishes: switch.is_some_and(|switch| switch.get("publish").is_some()),

@@ -42,6 +42,7 @@ fn options() -> FleetOptions {
         park_after: String::new(),
         configuration: None,
         template: None,
+        from_image: true,
         shows: String::new(),
         driver: DriverOptions { threads: 1, timeout: 5000, in_flight: 4000, keep_alive: false },
     }
