@@ -45,7 +45,7 @@ pub(crate) fn supervisor(options: &SupervisorOptions) -> Result<(), Failure> {
     let interface = Interface {
         admins: host.admins.clone(),
         readers: host.readers.clone(),
-        notice: Arc::new(|line| say(line)),
+        notice: Arc::new(say),
         ..Interface::default()
     };
     let told = Supervision {
