@@ -228,6 +228,7 @@ fn a_list_is_a_table_in_the_order_of_numbers() {
     let (output, _) = ask("list-none.sock", vec![answer()], &["list", "--tenant", "bob"]);
     assert_eq!((stdout(&output).as_str(), output.status.code()), ("", Some(0)));
     assert_eq!(stderr(&output), "denali: there is no such guest\n");
+    assert_refused(&["logs", "a", "--tail", "0"], BAD_ARGUMENTS, "invalid value '0' for '--tail");
     assert_refused(&["list", "--state", "asleep"], BAD_ARGUMENTS, "possible values: stopped, ");
 }
 
@@ -320,9 +321,11 @@ fn top_is_one_picture_where_it_cannot_change() {
 }
 
 #[test]
-fn draining_waits_until_no_guest_is_in_memory() {
+fn draining_waits_until_the_supervisor_has_ended() {
     let ok = |body: String| whole("200 OK", &body);
-    let answers = vec![ok(host(3, 1)), whole("202 Accepted", ""), ok(host(2, 1)), ok(host(0, 1))];
+    let ends = whole("503 Service Unavailable", r#"{"status": 124, "message": "it ends"}"#);
+    let answers =
+        vec![ok(host(3, 1)), whole("202 Accepted", ""), ok(host(2, 1)), ok(host(0, 1)), ends];
     let (output, requests) = ask("drain.sock", answers, &["drain"]);
     assert!(
         stdout(&output).starts_with("drained: 3 guests left memory in "),

@@ -205,7 +205,7 @@ pub(crate) struct LogsArguments {
     #[command(flatten)]
     pub(crate) guest: GuestArguments,
     /// Only the last lines.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) tail: Option<u64>,
     /// Go on with what the guest writes.
     #[arg(long, short)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How often is looked how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Asks for it, and waits until no guest is left in memory.
+/// Asks for it, and waits until it is done.
 pub(crate) fn drain(arguments: &DrainArguments) -> Result<(), Failure> {
     let client = connect(&arguments.supervisor)?;
     let format = arguments.supervisor.format.format();
@@ -30,19 +30,19 @@ pub(crate) fn drain(arguments: &DrainArguments) -> Result<(), Failure> {
     told(format, total, Some(started.elapsed().as_secs_f64()))
 }
 
-/// Waits until no guest is in memory, or the supervisor has ended.
+/// Waits until the supervisor has ended, which it does when no guest is left in memory.
 fn wait(client: &Client, before: &HostView, progress: &Progress) -> Result<(), Failure> {
     let total = in_memory(before);
     loop {
-        let left = match client.host() {
-            Ok(host) if host.since_ms == before.since_ms => in_memory(&host),
+        match client.host() {
+            Ok(host) if host.since_ms == before.since_ms => {
+                progress.at(total.saturating_sub(in_memory(&host)));
+            }
+            // Who ends answers no more questions.
+            Err(Error::Refused(_)) => {}
             // Another one has begun: this one has ended.
-            Ok(_) | Err(Error::Absent { .. } | Error::Cut) => 0,
+            Ok(_) | Err(Error::Absent { .. } | Error::Cut) => return Ok(()),
             Err(error) => return Err(error.into()),
-        };
-        progress.at(total.saturating_sub(left));
-        if left == 0 {
-            return Ok(());
         }
         sleep(LOOK);
     }
