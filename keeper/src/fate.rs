@@ -144,6 +144,10 @@ impl Keeper<'_> {
         let stops = self.stops > 0;
         // Whoever hears that it is parked may want it at once. What comes then is not what the guest has left.
         if !stops {
+            if self.fleet.is_some() {
+                // It was another keeper's, if nothing of it is open.
+                self.open_sources(number);
+            }
             self.watch(number);
         }
         let guest = &self.guests[number as usize];

@@ -70,6 +70,8 @@ pub(crate) struct File {
     pub(crate) wakes_on: Box<[u16]>,
     /// Ports of the host lead into it.
     pub(crate) publishes: bool,
+    /// Something can come for it at what only it has: a listening socket, a tap, a client of its console.
+    pub(crate) has_sources: bool,
 }
 
 impl Default for File {
@@ -87,6 +89,7 @@ impl Default for File {
             note: None,
             wakes_on: Box::default(),
             publishes: false,
+            has_sources: false,
         }
     }
 }

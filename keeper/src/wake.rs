@@ -8,8 +8,7 @@ use crate::guest::{Guest, Living, State};
 use crate::keeper::{Keeper, Pooled, REFILL_PAUSE_MS};
 use crate::watcher::Token;
 use denali_launcher::{Kept, LaunchError, Monitor, Waiting, WakeError};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -71,7 +70,12 @@ impl Keeper<'_> {
         }
         let program = &self.settings.monitor;
         if !ready.is_handy() {
-            return ready.start(program, streams, None);
+            let socket = self.fleet.as_deref().map(Fleet::socket_for_next).transpose()?;
+            let monitor = ready.start(program, streams, socket.as_ref().map(AsFd::as_fd))?;
+            if let Some(fleet) = &self.fleet {
+                fleet.name_socket(monitor.process);
+            }
+            return Ok(monitor);
         }
         // One that was ended while it waited is told of by its end, and replaced here.
         while let Some(Pooled { monitor, socket }) = self.pool.pop() {
@@ -132,10 +136,7 @@ impl Keeper<'_> {
 
     /// Sends a guest's monitor SIGTERM.
     pub(crate) fn ask_to_stop(&mut self, number: u32) {
-        if let Some(living) = self.guests[number as usize].living() {
-            // It is a child that has not been waited for, so that the number is still its own.
-            let _ = kill(Pid::from_raw(living.monitor.process as i32), Signal::SIGTERM);
-        }
+        self.signal(number, Signal::SIGTERM);
     }
 }
 

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Who else than its owner can write a file.
@@ -52,6 +53,16 @@ impl Snapshot {
         let file = File::from(file);
         let contents = Contents::read(&file).map_err(|error| refuse(&error.to_string()))?;
         Ok(Self { file, path: shown, contents })
+    }
+
+    /// Whether another file is at `path`, where it was opened, by now.
+    #[must_use]
+    pub fn is_replaced_at(&self, path: &Path) -> bool {
+        let identity = |status: std::fs::Metadata| (status.dev(), status.ino());
+        match (self.file.metadata(), std::fs::metadata(path)) {
+            (Ok(open), Ok(there)) => identity(open) != identity(there),
+            _ => false,
+        }
     }
 
     /// The configuration of the guest it was made of.

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,6 +106,12 @@ impl Run {
     pub fn keeper(configurations: &[PathBuf]) -> Self {
         let mut options = vec!["keep".into()];
         options.extend(configurations.iter().map(|path| path.clone().into_os_string()));
+        Self { options, json: false, read_output: true, input: false }
+    }
+
+    /// A supervisor of a host that is configured so.
+    pub fn supervisor(host: &Path) -> Self {
+        let options = vec!["supervisor".into(), "--config".into(), host.into()];
         Self { options, json: false, read_output: true, input: false }
     }
 
@@ -260,22 +266,37 @@ impl Guest {
     /// Waits for the end.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("the monitor can be waited for") {
-                break status;
-            }
-            assert!(Instant::now() < until, "the guest did not end in time:\n{self}");
-            std::thread::sleep(Duration::from_millis(2));
-        };
+        let status = self.wait_for_end();
         let signal = status.signal();
         Finished {
-            status: status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(-1),
+            status: shells_status(status),
             signal,
             stdout: self.stdout.read_to_end(),
             stderr: self.stderr.read_to_end(),
         }
     }
+
+    /// Waits for the end of one that leaves others behind, which may write where it did; its exit status.
+    #[track_caller]
+    pub fn wait(mut self) -> i32 {
+        shells_status(self.wait_for_end())
+    }
+
+    #[track_caller]
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the monitor can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the guest did not end in time:\n{self}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn shells_status(status: ExitStatus) -> i32 {
+    status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 impl std::fmt::Display for Guest {

@@ -43,7 +43,11 @@ impl Keeper {
     pub fn start(home: &Home, guests: &[Value], options: &[&str]) -> Self {
         let write = |(number, guest)| home.write(&format!("kept{number}.json"), guest);
         let configurations: Vec<_> = (0..).zip(guests).map(write).collect();
-        let run = options.iter().fold(Run::keeper(&configurations), |run, word| run.option(word));
+        Self::of(options.iter().fold(Run::keeper(&configurations), |run, word| run.option(word)))
+    }
+
+    /// Starts one as it is described.
+    pub fn of(run: Run) -> Self {
         let mut process = run.json().unread().start();
         let told = Arc::<(Mutex<Told>, Condvar)>::default();
         let (events, learned) = (process.take_stdout(), Arc::clone(&told));
@@ -124,6 +128,23 @@ impl Keeper {
         let monitors = process::children(self.pid());
         drop(self.process.take());
         monitors.into_iter().map(Orphan).collect()
+    }
+
+    /// Kills it, and leaves alone what it has started.
+    pub fn abandon(mut self) {
+        drop(self.process.take());
+    }
+
+    /// Waits for its end, whatever becomes of what it has started; its exit status.
+    #[track_caller]
+    pub fn wait_alone(mut self) -> i32 {
+        self.process.take().expect("it has not been waited for").wait()
+    }
+
+    /// Waits until it has said this for people.
+    #[track_caller]
+    pub fn wait_for_words(&self, words: &str) {
+        self.process().wait_for_error(words);
     }
 
     /// Waits for its end, at which none of its monitors is left.

@@ -9,6 +9,7 @@ mod backend;
 mod control;
 mod dns;
 mod elf;
+mod frozen;
 mod guest;
 mod home;
 mod http;
@@ -20,6 +21,7 @@ mod process;
 mod registry;
 mod seqpacket;
 mod suites;
+mod supervisor;
 
 use std::path::Path;
 use std::process::ExitCode;

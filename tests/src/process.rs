@@ -1,7 +1,9 @@
 //! What the kernel tells of a process: fields of its status, descriptors, mappings, children.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// A field of `/proc/PID/status`.
 #[track_caller]
@@ -110,9 +112,13 @@ fn is_kernels(name: &str) -> bool {
 
 /// Children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
+    all().filter(|&id| parent(id) == Some(pid)).collect()
+}
+
+/// All processes there are.
+fn all() -> impl Iterator<Item = u32> {
     let processes = fs::read_dir("/proc").expect("/proc is there");
-    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|&id| parent(id) == Some(pid)).collect()
+    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn parent(pid: u32) -> Option<u32> {
@@ -143,4 +149,23 @@ pub fn cpu_ticks(pid: u32) -> u64 {
     let both: Option<u64> =
         field(11).zip(field(12)).map(|(user, system): (u64, u64)| user + system);
     both.expect("user and system time")
+}
+
+/// Processes that have sockets open which are bound to paths like these, as far as this thread's network has them.
+pub fn owners(wanted: impl Fn(&Path) -> bool) -> Vec<u32> {
+    let text = fs::read_to_string("/proc/thread-self/net/unix").expect("the kernel tells sockets");
+    let inode = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let path = words.get(7).filter(|path| wanted(Path::new(path)));
+        path.map(|_| format!("socket:[{}]", words[6]))
+    };
+    let sockets: HashSet<String> = text.lines().filter_map(inode).collect();
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    // A process may close some, or end, just then.
+    let open = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| fs::read_link(entry.path()).unwrap_or_default();
+    let has = |pid: &u32| open(*pid).any(|entry| sockets.contains(&*name(entry).to_string_lossy()));
+    all().filter(has).collect()
 }

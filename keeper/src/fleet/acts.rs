@@ -81,6 +81,7 @@ impl Keeper<'_> {
         };
         match done {
             Ok(None) => {}
+            Ok(Some(Goal::Runs)) => return self.wait_to_run(number, asker),
             Ok(Some(goal)) => return self.wait(number, goal, asker),
             Err(problem) => {
                 return say(asker, &self.guests[number as usize].name, Some(problem));
@@ -146,7 +147,19 @@ impl Keeper<'_> {
     }
 
     fn wake_guest(&mut self, number: u32) -> Result<Option<Goal>, Problem> {
-        match self.guests[number as usize].state {
+        self.may_run()?;
+        let guest = &mut self.guests[number as usize];
+        match guest.state {
+            // What was lost when it was to come back may be there again: a disk, an image.
+            State::Ended if guest.commit.is_some() => {
+                guest.state = State::Waits;
+                (guest.kept, guest.tries, guest.pauses, guest.file.note) = (None, 0, 0, None);
+                if self.warm(number).is_ok() {
+                    // Its monitor may have parked it while no keeper was there to hear of it.
+                    self.take_successor(number);
+                }
+                self.start_guest(number)
+            }
             State::Stopped | State::Ended | State::Vacant => {
                 Err(wrong("it is not parked; start it"))
             }

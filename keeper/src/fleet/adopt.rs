@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How names of monitors' sockets end; before that is the process.
 const ENDING: &str = ".sock";
 
+/// Name of the socket of a monitor whose process is not known yet.
+const NEXT: &str = "next.monitor";
+
 impl Keeper<'_> {
     /// Takes over the monitors that are there.
     pub(crate) fn adopt_all(&mut self) {
@@ -100,6 +103,20 @@ impl Fleet {
     /// The socket at which a monitor listens for whoever adopts it, made before it has a guest.
     pub(crate) fn socket_for(&self, process: u32) -> Result<OwnedFd, LaunchError> {
         control_listener(&socket_of(&self.told.run, process))
+    }
+
+    /// The socket of a monitor that is started next, until [`Fleet::name_socket`] says which process that is.
+    pub(crate) fn socket_for_next(&self) -> Result<OwnedFd, LaunchError> {
+        let path = self.told.run.join(NEXT);
+        // What a keeper that was killed meanwhile has left behind.
+        let _ = std::fs::remove_file(&path);
+        control_listener(&path)
+    }
+
+    /// The socket that was made last is this process's.
+    pub(crate) fn name_socket(&self, process: u32) {
+        // A monitor whose socket has another name is not found by the next keeper, and goes on alone.
+        let _ = std::fs::rename(self.told.run.join(NEXT), socket_of(&self.told.run, process));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::acts::{Asker, Goal, say};
 use super::network::mac;
 use super::orders::{Work, tell, wrong};
+use super::start::has_sources;
 use crate::guest::{File, Guest, State};
 use crate::keeper::Keeper;
 use crate::order::Stream;
@@ -86,10 +87,10 @@ impl Keeper<'_> {
         }
     }
 
-    /// A snapshot, which is opened once.
+    /// A snapshot, which is opened once, until another one is there.
     pub(crate) fn template(&mut self, path: &Path) -> Result<Rc<Template>, LaunchError> {
         let known = self.fleet.as_ref().and_then(|fleet| fleet.templates.get(path));
-        if let Some(template) = known {
+        if let Some(template) = known.filter(|known| !known.snapshot.is_replaced_at(path)) {
             return Ok(template.clone());
         }
         let snapshot = Snapshot::open(path)?;
@@ -124,7 +125,8 @@ impl Keeper<'_> {
         (creating.made < creating.create.count).then_some(creating)
     }
 
-    fn wait_to_run(&mut self, number: u32, asker: &Asker) {
+    /// Has somebody wait until a guest runs that is to get a monitor.
+    pub(crate) fn wait_to_run(&mut self, number: u32, asker: &Asker) {
         // One that could not be given a monitor has been told of.
         let guest = &self.guests[number as usize];
         match (&guest.state, &guest.file.note) {
@@ -230,6 +232,7 @@ impl Keeper<'_> {
             memory: configured.memory_size,
             wakes_on: switch.map(|switch| switch.wakes.clone()).unwrap_or_default().into(),
             publishes: switch.is_some_and(|switch| !switch.publish.is_empty()),
+            has_sources: has_sources(&value),
             since_ms: super::now_ms(),
             ..File::default()
         };

@@ -28,6 +28,7 @@ impl Keeper<'_> {
         let guest = &mut self.guests[number as usize];
         if let Some(parked) = &living.parked {
             if !guest.is_parked_as(parked) {
+                guest.commit = None;
                 return self.fail(number, "its monitor parked it in a way that cannot be");
             }
             return match living.stopping_ns {
@@ -39,12 +40,13 @@ impl Keeper<'_> {
         if living.stopping_ns.is_some() {
             return self.stopped(number, "it was asked to");
         }
-        let was_parked = guest.commit.is_some();
+        let (was_parked, desired) = (guest.commit.is_some(), guest.file.desired);
         let unclear = matches!(how, How::Killed(_) | How::Gone | How::Exited(PARKED));
         match (living.phase, how) {
             // By a command at its own socket.
             _ if unclear && self.take_successor(number) => self.has_parked(number, false),
             (Phase::Waking, _) if was_parked => self.wake_again(number, how),
+            _ if self.stops > 0 && desired == Desired::Running => self.leave_to_next(number),
             (_, How::Exited(0)) => self.stopped(number, "by itself, with status 0"),
             // It would be so again.
             (Phase::Waking, How::Exited(BAD_CONFIG | BAD_IMAGE)) => {
@@ -96,12 +98,27 @@ impl Keeper<'_> {
         self.wake_after(number, Reason::Again, pause);
     }
 
+    /// Leaves a guest that could not be parked before its keeper stopped to the next one, which starts it anew.
+    fn leave_to_next(&mut self, number: u32) {
+        self.wheel.clear(number);
+        let guest = &mut self.guests[number as usize];
+        (guest.commit, guest.deadline_ns, guest.pages) = (None, None, 0);
+        let name = &guest.name;
+        let how = "it could not be parked before its keeper stopped".into();
+        self.teller.tell(&Event::Stopped { name, how });
+        self.remember(number);
+        self.failed(number, &[Goal::Runs, Goal::Parked], "its keeper stopped");
+        self.reached(number, Goal::Stopped);
+    }
+
     /// Starts a guest from the beginning whose monitor has ended, if the host says so.
     fn start_anew(&mut self, number: u32, living: &Living, how: How) {
         let why = format!("its monitor ended {how}");
         let restarts = self.fleet.as_ref().is_some_and(|fleet| fleet.told.host.restart);
-        let guest = &self.guests[number as usize];
+        let guest = &mut self.guests[number as usize];
         if !restarts || guest.file.desired == Desired::Stopped || self.stops > 0 {
+            // To go back to where it was last parked could repeat what it has done to the world.
+            guest.commit = None;
             return self.fail(number, &why);
         }
         let steady = clock::boot_ns().saturating_sub(living.since_ns) > STEADY_NS;

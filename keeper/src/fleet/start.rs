@@ -63,6 +63,11 @@ impl<'a> Keeper<'a> {
         for number in interrupted {
             keeper.wake(number, Reason::Again);
         }
+        for number in 0..keeper.guests.len() as u32 {
+            if keeper.guests[number as usize].waits() && keeper.open_sources(number) {
+                keeper.watch(number);
+            }
+        }
         Ok(keeper)
     }
 
@@ -132,6 +137,7 @@ impl<'a> Keeper<'a> {
             memory: memory_of(&value),
             wakes_on: switch.map(ports_of).unwrap_or_default(),
             publishes: switch.is_some_and(|switch| switch.get("publish").is_some()),
+            has_sources: has_sources(&value),
             note: record.note.as_deref().map(Into::into),
             since_ms: super::now_ms(),
             ..File::default()
@@ -183,6 +189,26 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// Opens what a guest without a monitor needs if something can come for it there; whether that was to be done.
+    pub(crate) fn open_sources(&mut self, number: u32) -> bool {
+        let guest = &self.guests[number as usize];
+        let (id, commit) = (guest.id, guest.commit);
+        if !guest.file.has_sources || guest.kept.is_some() {
+            return false;
+        }
+        let Some(registry) = &self.registry else { return false };
+        // What is opened does not depend on what it did since that was written.
+        let record = registry.get(id).map(|record| Record { commit, ..record });
+        let opened = record.map_err(|why| LaunchError::Host(why).into());
+        match opened.and_then(|record| self.open_again(&record, commit.is_none())) {
+            Ok(kept) => self.guests[number as usize].kept = Some(Box::new(kept)),
+            Err(WakeError { error, .. }) => {
+                self.notice(number, format!("cannot be woken by what comes for it: {error}"));
+            }
+        }
+        true
+    }
+
     fn open_again(&mut self, record: &Record, from_start: bool) -> Result<Kept, WakeError> {
         let text = record.configuration.as_bytes();
         let document = Document::parse(text, "the registry", "/".into()).map_err(launch)?;
@@ -191,6 +217,13 @@ impl<'a> Keeper<'a> {
             Some(path) if from_start => Some(self.template(Path::new(path))?),
             _ => None,
         };
+        if let (Some(template), Some(path)) = (&template, &record.template)
+            && *template.image.hash()?.to_string() != *record.image
+        {
+            let why =
+                "is of another guest than the one that this is a copy of; bring that one back";
+            return Err(LaunchError::Image(format!("snapshot {path}: {why}")).into());
+        }
         let image = match &template {
             Some(template) => template.image.clone(),
             None => self.images.find(&record.image, &record.name)?,
@@ -244,6 +277,13 @@ fn memory_of(value: &Value) -> u64 {
     let size: denali_config::MemorySize =
         serde_json::from_value(value["memory"].clone()).unwrap_or_default();
     size.0
+}
+
+/// Whether something can come for a guest of this configuration beside what the switch tells of.
+pub(super) fn has_sources(configuration: &Value) -> bool {
+    let all = |field: &str| configuration[field].as_array().into_iter().flatten();
+    all("net").any(|net| net["backend"].get("switch").is_none())
+        || all("console").any(|console| console["backend"].get("socket").is_some())
 }
 
 fn ports_of(switch: &Value) -> Box<[u16]> {

@@ -11,6 +11,7 @@ mod entropy_device;
 mod equality;
 mod events;
 mod faults;
+mod fleet;
 mod game;
 mod hostile_net;
 mod image;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Suite> {
         swap::suite(),
         park::suite(),
         snapshot::suite(),
+        fleet::suite(),
         paging::suite(),
         image::suite(),
         c_guest::suite(),

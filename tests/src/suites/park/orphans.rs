@@ -3,16 +3,13 @@
 use super::keeping::kept;
 use super::lasting::{Log, RESTLESS, cycles, pause, restless};
 use crate::backend::Backend;
-use crate::guest::wait_until;
+use crate::frozen::Frozen;
 use crate::home::Home;
 use crate::keeper::{Keeper, Orphan};
 use crate::lines::{Checked, Lines};
 use crate::registry::Case;
 use serde_json::{Value, json};
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::fs::File;
 use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
@@ -155,7 +152,7 @@ fn in_use(backend: Backend) {
     keeper.stop();
 }
 
-/// A pipe stands where the guest's record is to be written, so that nothing more is written of it. It may go one state
+/// The thread that writes the registry is stopped, so that nothing more is written of the guest. It may go one state
 /// beyond what is remembered, and no further: a keeper that knows no more must find it.
 fn unwritten(backend: Backend) {
     const NAME: &str = "guest";
@@ -164,17 +161,8 @@ fn unwritten(backend: Backend) {
     for _ in 0..2 {
         let first = check(&keeper, NAME);
         keeper.wait_until_parked(NAME);
-        let record = home.path("state").join(record_of(&home));
-        wait_until("it is remembered", || {
-            fs::read_to_string(&record).is_ok_and(|text| {
-                let record: Value = serde_json::from_str(&text).expect("a record is JSON");
-                record["life"]["parked"].is_object()
-                    && record["commit"]["sequence"]
-                        == keeper.wait_for(NAME, "parked", 0)["sequence"]
-            })
-        });
-        let pipe = home.path("state").join(format!(".new-{}", record_of(&home)));
-        make_pipe(&pipe);
+        // What was told of is the thread's to write. It waits again once it has.
+        let writer = Frozen::when_idle(keeper.pid(), "registry");
         let before = check(&keeper, NAME);
         assert_eq!(before.count, first.count + 1);
         keeper.wait_until_parked(NAME);
@@ -184,24 +172,10 @@ fn unwritten(backend: Backend) {
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(keeper.count(NAME, "waking"), woken, "{keeper}");
         drop(keeper.kill());
-        fs::remove_file(&pipe).expect("the pipe can be removed");
+        writer.wait();
         keeper = start(&home, &[], &[]);
         let after = check(&keeper, NAME);
         assert_eq!((after.count, after.sum), (before.count + 1, before.sum));
     }
     keeper.stop();
-}
-
-/// The name of the record of the only guest there is, which has a region of one file.
-fn record_of(home: &Home) -> String {
-    let region = home.regions().pop().expect("a region");
-    let name = region.file_name().and_then(|name| name.to_str()).expect("UTF-8");
-    let id = name.strip_prefix("denali-").and_then(|name| name.strip_suffix(".1of1.swap"));
-    format!("{}.json", id.expect("a region is named for its guest"))
-}
-
-fn make_pipe(path: &Path) {
-    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
-    // SAFETY: the path ends in zero and is only read.
-    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
