@@ -85,6 +85,9 @@ pub struct Status {
     /// Whose its region is, as 32 hexadecimal digits, if that outlives the monitor: only then it can be parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_id: Option<String>,
+    /// Pages that its `swap.limit` allows, if it has them all and is held because it wants more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_reached: Option<u32>,
 }
 
 /// What a guest does.

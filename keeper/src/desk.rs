@@ -106,6 +106,7 @@ fn answer(guest: &Guest, request: &Request) -> Told {
             faults: 0,
             generation: u64::from(guest.lives.max(1)),
             guest_id: guest.has_region().then(|| guest.id.to_string()),
+            limit_reached: None,
         }),
         Request::SwapOut {} => Told::SwappedOut { pages: guest.pages },
         Request::Park { .. } => match guest.parked() {

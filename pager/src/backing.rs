@@ -36,6 +36,9 @@ pub trait Backing {
     /// The pages that are here, in any order.
     fn pages(&self) -> Vec<PageNumber>;
 
+    /// How many pages are here.
+    fn count(&self) -> usize;
+
     /// At most so many pages that one read brings together with `page`, which is one of them.
     fn cluster(&self, page: PageNumber, most: usize) -> Vec<PageNumber>;
 
@@ -68,6 +71,10 @@ impl<B: BlockBackend> Backing for Store<B> {
 
     fn pages(&self) -> Vec<PageNumber> {
         self.pages().collect()
+    }
+
+    fn count(&self) -> usize {
+        self.len()
     }
 
     fn cluster(&self, page: PageNumber, most: usize) -> Vec<PageNumber> {

@@ -12,6 +12,9 @@
 //! store needs to write a batch of up to 64 pages, some 50 bytes for each page in memory, and 5 for each page of
 //! the guest.
 //!
+//! A guest whose growth is limited keeps its pager too: it counts the pages that the guest has, and gives it none
+//! beyond the limit, so that whoever executes it can hold it.
+//!
 //! The pager never touches the guest's memory itself, which would be to wait for itself. What it calls is
 //! listed in [`SYSTEM_CALLS`] and [`IOCTLS`].
 

@@ -18,6 +18,8 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 pub(crate) struct Faults {
     pub pages: Vec<PageNumber>,
+    /// The thread that waits for each of them.
+    pub threads: Vec<u32>,
     /// One of the pages at least is to be written.
     pub write: bool,
 }
@@ -55,13 +57,15 @@ impl Memory {
         let mut told = [Fault::default(); FAULTS];
         let count = self.uffd.faults(&mut told);
         let count = count.map_err(Failure::new("faults cannot be read"))?;
-        let mut faults = Faults { pages: Vec::with_capacity(count), write: false };
-        for Fault { address, write } in &told[..count] {
+        let (pages, threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut faults = Faults { pages, threads, write: false };
+        for Fault { address, write, thread } in &told[..count] {
             let page = self.pages.page_at(*address).ok_or_else(|| Failure {
                 page: None,
                 why: format!("a fault at {address:#x}, which is not the guest's"),
             })?;
             faults.pages.push(page);
+            faults.threads.push(*thread);
             faults.write |= write;
         }
         Ok(faults)

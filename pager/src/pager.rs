@@ -12,7 +12,7 @@ use crate::prefetched::Prefetched;
 use crate::shared::Shared;
 use crate::signals;
 use crate::uffd::Uffd;
-use crate::worker::{Onward, Paging, WINDOW, Worker, WorkingSet};
+use crate::worker::{Growing, Onward, Paging, WINDOW, Worker, WorkingSet};
 use denali_swap::{PAGE, PageNumber};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -66,6 +66,9 @@ pub struct Setup<S> {
     pub policy: Policy,
     /// Whether pages also leave. Then nothing is prefetched.
     pub limit: Option<Limit>,
+    /// Most pages that the guest may have in `missing`, in memory and in the store together; `None` = all. The
+    /// thread that starts the pager is taken to execute the guest ([`Pager::enter`]).
+    pub growth: Option<usize>,
     /// Pages that were read already.
     pub prefetched: Prefetched,
     /// Called on the pager's thread, at most once, when a page cannot be had or written. The guest may be
@@ -100,13 +103,13 @@ impl<S: Backing + Send + 'static> Pager<S> {
     /// missing pages are zeroes: the guest must not run.
     pub fn start(setup: Setup<S>) -> Result<Self, StartError> {
         let Setup { uffd, pages, store, originals, missing, .. } = setup;
-        let Setup { policy, limit, prefetched, failed, .. } = setup;
+        let Setup { policy, limit, growth, prefetched, failed, .. } = setup;
         if limit.is_some() && !prefetched.is_empty() {
             return Err(StartError::Prefetched);
         }
         let memory = Memory::register(uffd, pages, missing)?;
         let paging = limit.map(|limit| Paging::new(&memory, limit)).transpose()?;
-        let shared = Arc::new(Shared::new().map_err(StartError::host("make an eventfd"))?);
+        let shared = Arc::new(Shared::new(growth).map_err(StartError::host("make an eventfd"))?);
         let buffer = Mapping::new(WINDOW * PAGE);
         let mut worker = Worker {
             store,
@@ -114,6 +117,7 @@ impl<S: Backing + Send + 'static> Pager<S> {
             prefetched,
             policy,
             paging,
+            growing: growth.map(|_| Growing::new()),
             present: PageSet::new(pages.count()),
             working_set: WorkingSet::new(pages.count()),
             streams: Streams::default(),
@@ -151,6 +155,24 @@ impl<S> Pager<S> {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.shared.is_done()
+    }
+
+    /// The thread that started the pager is about to execute the guest, or has come out of it. Only inside is it
+    /// made to wait for pages that the guest may not have.
+    pub fn enter(&self, inside: bool) {
+        self.shared.enter(inside);
+    }
+
+    /// Whether the guest has wanted more pages than it may have, or has more because its devices do: it is not to
+    /// be entered any more. It stays so until the limit is lifted.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
+    }
+
+    /// From here on the guest may have all its pages.
+    pub fn lift(&self) {
+        self.shared.lift();
     }
 
     /// What it has done so far.

@@ -138,28 +138,37 @@ impl Areas {
 
 /// A set of places among a fixed number of them: one bit each.
 #[derive(Clone, Debug)]
-pub(crate) struct PageSet(Vec<u64>);
+pub(crate) struct PageSet {
+    words: Vec<u64>,
+    length: usize,
+}
 
 impl PageSet {
     /// None of `count`.
     pub(crate) fn new(count: usize) -> Self {
-        Self(vec![0; count.div_ceil(64)])
+        Self { words: vec![0; count.div_ceil(64)], length: 0 }
+    }
+
+    /// How many places are in.
+    pub(crate) fn len(&self) -> usize {
+        self.length
     }
 
     /// Adds a place; true if it was not in.
     pub(crate) fn insert(&mut self, index: usize) -> bool {
-        let word = &mut self.0[index / 64];
-        let before = *word;
-        *word |= 1 << (index % 64);
-        *word != before
+        let is_new = !self.contains(index);
+        self.words[index / 64] |= 1 << (index % 64);
+        self.length += usize::from(is_new);
+        is_new
     }
 
     pub(crate) fn remove(&mut self, index: usize) {
-        self.0[index / 64] &= !(1 << (index % 64));
+        self.length -= usize::from(self.contains(index));
+        self.words[index / 64] &= !(1 << (index % 64));
     }
 
     pub(crate) fn contains(&self, index: usize) -> bool {
-        self.0[index / 64] & 1 << (index % 64) != 0
+        self.words[index / 64] & 1 << (index % 64) != 0
     }
 }
 
@@ -239,6 +248,7 @@ mod tests {
                 }
             }
             prop_assert!((0..130).all(|index| set.contains(index) == model.contains(&index)));
+            prop_assert_eq!(set.len(), model.len());
         }
     }
 }

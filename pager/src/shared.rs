@@ -3,7 +3,7 @@
 use crate::counters::Counters;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,17 @@ pub(crate) struct Shared {
     wake: OwnedFd,
     stopping: AtomicBool,
     done: AtomicBool,
+    /// Most pages that the guest may have; `usize::MAX` = all that there are.
+    growth: AtomicUsize,
+    /// The guest has wanted more, or has more.
+    full: AtomicBool,
+    /// The thread that executes the guest is inside it.
+    entered: AtomicBool,
     counters: Mutex<Counters>,
 }
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(growth: Option<usize>) -> io::Result<Self> {
         // SAFETY: the call touches no memory.
         let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if wake < 0 {
@@ -25,8 +31,16 @@ impl Shared {
         }
         // SAFETY: the call has just made this descriptor, and nobody else knows of it.
         let wake = unsafe { OwnedFd::from_raw_fd(wake) };
-        let (stopping, done) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { wake, stopping, done, counters: Mutex::default() })
+        let no = || AtomicBool::new(false);
+        Ok(Self {
+            wake,
+            stopping: no(),
+            done: no(),
+            growth: AtomicUsize::new(growth.unwrap_or(usize::MAX)),
+            full: no(),
+            entered: no(),
+            counters: Mutex::default(),
+        })
     }
 
     /// The thread is to stop, soon.
@@ -48,6 +62,34 @@ impl Shared {
 
     pub(crate) fn is_done(&self) -> bool {
         self.done.load(Ordering::SeqCst)
+    }
+
+    /// Most pages that the guest may have.
+    pub(crate) fn growth(&self) -> usize {
+        self.growth.load(Ordering::SeqCst)
+    }
+
+    /// The guest may have all pages that there are.
+    pub(crate) fn lift(&self) {
+        self.growth.store(usize::MAX, Ordering::SeqCst);
+        self.full.store(false, Ordering::SeqCst);
+    }
+
+    /// The guest is to have no more pages.
+    pub(crate) fn fill_up(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn enter(&self, inside: bool) {
+        self.entered.store(inside, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_entered(&self) -> bool {
+        self.entered.load(Ordering::SeqCst)
     }
 
     pub(crate) fn publish(&self, counters: Counters) {

@@ -192,7 +192,10 @@ impl<M: Machine> VcpuLoop<M> {
         if let Some(crash) = self.deliver_upcall()? {
             return Ok(crash);
         }
-        let exit = self.vcpu.run()?;
+        self.machine.inside(true);
+        let exit = self.vcpu.run();
+        self.machine.inside(false);
+        let exit = exit?;
         self.exits += 1;
         self.ram.registers().exits.store(self.exits, Ordering::Relaxed);
         self.handle(exit)

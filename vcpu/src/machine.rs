@@ -101,6 +101,9 @@ pub trait Machine {
     /// When the host fails.
     fn before_entry(&mut self, alarm: Option<Alarm>) -> io::Result<()>;
 
+    /// The vCPU is about to be entered, or has just come out.
+    fn inside(&self, _inside: bool) {}
+
     /// Whether the guest is held: neither entered nor given anything until it is released.
     fn is_held(&self) -> bool;
 

@@ -55,6 +55,7 @@ fn table(found: &[(PathBuf, Status)]) -> Table {
     for (_, status) in found {
         let state = match status.life {
             Life::Running => "running",
+            Life::Held if status.limit_reached.is_some() => "held by its limit",
             Life::Held => "held",
             Life::SwappedOut => "swapped out",
             Life::Parked => "parked",

@@ -58,6 +58,7 @@ pub fn control_seeds() -> Vec<Vec<u8>> {
         faults: 17,
         generation: 2,
         guest_id: Some("07".repeat(16)),
+        limit_reached: None,
     };
     let parked = Parked {
         guest_id: "07".repeat(16),

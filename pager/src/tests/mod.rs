@@ -2,6 +2,7 @@
 
 mod completing;
 mod failing;
+mod growing;
 mod paging;
 mod sandbox;
 mod serving;

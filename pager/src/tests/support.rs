@@ -183,6 +183,10 @@ impl Backing for MapStore {
         self.pages.keys().rev().copied().collect()
     }
 
+    fn count(&self) -> usize {
+        self.pages.len()
+    }
+
     fn cluster(&self, page: PageNumber, most: usize) -> Vec<PageNumber> {
         self.pages.range(page..).map(|(page, _)| *page).take(most).collect()
     }
@@ -267,6 +271,7 @@ pub(crate) fn setup<S>(uffd: Uffd, guest: &Guest, store: S) -> (Setup<S>, Receiv
         missing: guest.all(),
         policy: Policy { complete_after: None, read_ahead: 0 },
         limit: None,
+        growth: None,
         prefetched: Prefetched::default(),
         failed: Box::new(move |failure| drop(failed.send(failure))),
     };

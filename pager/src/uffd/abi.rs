@@ -23,6 +23,8 @@ pub(crate) const MOVE: u64 = request(READ | WRITE, 0x05, size_of::<Transfer>());
 pub(super) const VERSION: u64 = 0xaa;
 /// Feature: [`MOVE`] is there (Linux 6.8).
 pub(super) const FEATURE_MOVE: u64 = 1 << 16;
+/// Feature: a [`Message`] tells which thread waits (Linux 4.14).
+pub(super) const FEATURE_THREAD: u64 = 1 << 8;
 /// Faults on pages that are missing are told.
 pub(super) const MODE_MISSING: u64 = 1;
 /// A [`Message`] tells of a fault.
@@ -95,7 +97,8 @@ pub(super) struct Message {
     pub reserved: [u8; 7],
     pub flags: u64,
     pub address: u64,
-    pub thread: u64,
+    pub thread: u32,
+    pub unused: u32,
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(crate) struct Fault {
     pub address: u64,
     /// It is to be written.
     pub write: bool,
+    /// The thread that waits.
+    pub thread: u32,
 }
 
 /// How far pages were moved, and what came in the way.
@@ -58,7 +60,8 @@ impl Uffd {
         // SAFETY: the call has just made this descriptor, and nobody else knows of it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(made) };
         let mut uffd = Self { descriptor, features: 0 };
-        let mut api = abi::Api { version: abi::VERSION, ..Default::default() };
+        let features = abi::FEATURE_THREAD;
+        let mut api = abi::Api { version: abi::VERSION, features, ioctls: 0 };
         // SAFETY: the structure is the one that the request takes.
         unsafe { uffd.call(abi::API, &mut api)? };
         uffd.features = api.features;
@@ -234,7 +237,8 @@ impl Uffd {
         let mut count = 0;
         for (fault, message) in into.iter_mut().zip(faults) {
             let address = message.address & !(PAGE as u64 - 1);
-            *fault = Fault { address, write: message.flags & abi::FLAG_WRITE != 0 };
+            let (write, thread) = (message.flags & abi::FLAG_WRITE != 0, message.thread);
+            *fault = Fault { address, write, thread };
             count += 1;
         }
         Ok(count)

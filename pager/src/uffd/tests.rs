@@ -62,8 +62,9 @@ fn who_touches_a_missing_page_is_told_and_woken() {
             told.extend_from_slice(&faults[..count]);
         }
         told.sort_unstable_by_key(|fault| fault.address);
-        let fault = |index, write| Fault { address: at(guest, index), write };
-        assert_eq!(told, [fault(2, true), fault(5, false)], "addresses of pages");
+        let [first, second] = [told[0], told[1]].map(|fault| (fault.address, fault.write));
+        assert_eq!([first, second], [(at(guest, 2), true), (at(guest, 5), false)]);
+        assert!(told[0].thread > 0 && told[1].thread > 0 && told[0].thread != told[1].thread);
         uffd.copy(at(guest, 5), &filled(55)[..]).unwrap();
         uffd.unregister(at(guest, 0), 8 * PAGE as u64).unwrap();
         assert_eq!(reads.join().unwrap(), 55);

@@ -217,6 +217,9 @@ impl<S: Backing> Worker<S> {
     /// Has the pages leave that have been staged longest.
     fn evict_staged(&mut self, count: usize) -> Result<usize, Failure> {
         let Some(paging) = &self.paging else { return Ok(0) };
+        // A guest that has more than it may has nowhere to leave it, and keeps it in memory.
+        let room = if self.growing.is_some() { self.store.room() } else { count };
+        let count = count.min(room);
         let in_use = paging.clock.in_working_set(count, paging.now_ns);
         let victims = paging.clock.victims(count).into_iter().map(|index| self.memory.page(index));
         let mut victims: Vec<_> = victims.collect();

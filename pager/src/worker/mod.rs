@@ -2,6 +2,7 @@
 
 mod complete;
 mod evict;
+mod grow;
 mod onward;
 mod serve;
 
@@ -18,6 +19,7 @@ use crate::prefetched::Prefetched;
 use crate::shared::Shared;
 use denali_swap::{PAGE, PageNumber};
 pub(crate) use evict::Paging;
+pub(crate) use grow::Growing;
 pub(crate) use onward::Onward;
 use std::any::Any;
 use std::os::fd::{AsFd, AsRawFd};
@@ -41,6 +43,8 @@ pub(crate) struct Worker<S> {
     pub policy: Policy,
     /// Only with a limit.
     pub paging: Option<Paging>,
+    /// Only where the guest may not have all its pages.
+    pub growing: Option<Growing>,
     /// By place: pages that are not known to be out.
     pub present: PageSet,
     pub working_set: WorkingSet,
@@ -102,9 +106,9 @@ impl<S: Backing> Worker<S> {
         }
     }
 
-    /// With a limit, every page in memory must be known.
+    /// With a limit of either kind, every page in memory must be known.
     pub(crate) fn find_resident(&mut self) -> Result<(), StartError> {
-        if self.paging.is_none() {
+        if self.paging.is_none() && self.growing.is_none() {
             return Ok(());
         }
         let areas: Vec<_> = self.memory.areas.iter().cloned().collect();
@@ -120,9 +124,14 @@ impl<S: Backing> Worker<S> {
     fn run(&mut self) -> Result<(), Failure> {
         self.trim()?;
         self.publish();
-        if self.wait_until_quiet()? && self.complete()? {
-            self.memory.unregister()?;
-            self.shared.finish();
+        while self.wait_until_quiet()? && self.complete()? {
+            if self.growing.is_none() {
+                self.memory.unregister()?;
+                self.shared.finish();
+                break;
+            }
+            // Everything is here, but not everything may come.
+            self.policy.complete_after = None;
         }
         Ok(())
     }
@@ -136,6 +145,7 @@ impl<S: Backing> Worker<S> {
             if left == Some(Duration::ZERO) {
                 return Ok(true);
             }
+            let left = [left, self.grace_left()].into_iter().flatten().min();
             self.shared.wait(self.memory.uffd.as_fd().as_raw_fd(), left);
             if self.shared.is_stopping() {
                 return Ok(false);
@@ -143,6 +153,7 @@ impl<S: Backing> Worker<S> {
             if self.serve_waiting()? {
                 quiet = Instant::now();
             }
+            self.look_at_withheld()?;
         }
     }
 
@@ -180,6 +191,9 @@ impl<S: Backing> Worker<S> {
     /// Lets others see the counters.
     fn publish(&mut self) {
         self.counters.resident = self.paging.as_ref().map_or(0, Paging::resident);
+        if self.growing.is_some() && self.owned() > self.shared.growth() {
+            self.shared.fill_up();
+        }
         self.shared.publish(self.counters);
     }
 }

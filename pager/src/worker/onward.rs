@@ -53,7 +53,8 @@ impl<S: Backing> Worker<S> {
         }
         let start = self.onward.end;
         let next = (start..start.saturating_add(WINDOW as u32)).map(PageNumber);
-        let out: Vec<PageNumber> = next.filter(|page| self.is_out(*page)).collect();
+        let out: Vec<PageNumber> =
+            next.filter(|page| self.is_out(*page) && !self.is_growth(*page)).collect();
         let (held, others): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|page| self.store.contains(*page));
         if held.is_empty() || self.fetch(&held).is_err() {

@@ -24,6 +24,7 @@ impl<S: Backing> Worker<S> {
                 wanted.push(*page);
             }
         }
+        let wanted = self.admit(wanted, faults);
         if wanted.is_empty() {
             return self.go_onward();
         }
@@ -58,8 +59,13 @@ impl<S: Backing> Worker<S> {
             Some(paging) => CLUSTER.saturating_sub(wanted.len()).min(paging.most_ahead()),
             None => WINDOW.saturating_sub(wanted.len()),
         };
-        let windows = wanted.iter().map(|page| (*page, self.streams.fault(*page, most)));
-        let Some((page, window)) = windows.max_by_key(|(_, window)| *window) else {
+        let mut windows = Vec::with_capacity(wanted.len());
+        for page in wanted {
+            // Where pages are counted, only those come ahead that the guest has already.
+            let most = if self.is_growth(*page) { 0 } else { most };
+            windows.push((*page, self.streams.fault(*page, most)));
+        }
+        let Some((page, window)) = windows.into_iter().max_by_key(|(_, window)| *window) else {
             return Vec::new();
         };
         if window == most && self.paging.is_none() {
@@ -76,7 +82,7 @@ impl<S: Backing> Worker<S> {
             cluster.truncate(most + 1);
             cluster
         };
-        ahead.retain(|page| self.is_out(*page) && !wanted.contains(page));
+        ahead.retain(|page| self.is_out(*page) && !self.is_growth(*page) && !wanted.contains(page));
         ahead.sort_unstable();
         ahead.dedup();
         ahead

@@ -106,6 +106,11 @@ impl Events {
         self.signals.ended_by()
     }
 
+    /// Whether the guest was told to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.signals.is_stopping()
+    }
+
     /// Whether the guest is held.
     pub(crate) fn is_held(&self) -> bool {
         self.signals.is_held()

@@ -69,6 +69,11 @@ impl Signals {
         std::mem::take(&mut self.counters_asked)
     }
 
+    /// Whether the guest was told to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop_asked
+    }
+
     /// Whether the guest is held.
     pub(crate) fn is_held(&self) -> bool {
         self.held

@@ -74,6 +74,33 @@ impl GuestMachine {
         }
     }
 
+    /// How many pages the guest has, if those are all that it may have and it is held for wanting more.
+    pub(super) fn full(&self) -> Option<u32> {
+        self.residence.as_ref().and_then(Residence::full)
+    }
+
+    /// Says that the guest is held, and why.
+    pub(super) fn tell_held(&self) {
+        let limit_pages = self.full();
+        if let Some(pages) = limit_pages {
+            self.output.message(&format!(
+                "denali: {}: held: it has used all {pages} pages of swap.limit and wants more; stop it, or go on \
+                 with a copy that has a larger limit",
+                self.identity.name
+            ));
+        }
+        self.output.event(&Life::Held { limit_pages });
+    }
+
+    /// A guest that is to end needs memory for that, and a limit no more.
+    pub(super) fn lift_for_end(&mut self) {
+        if self.events.is_stopping()
+            && let Some(residence) = &mut self.residence
+        {
+            residence.lift();
+        }
+    }
+
     /// The guest has ended: a state that it was parked in is none any more.
     pub(crate) fn retire(&mut self) {
         if let Some(residence) = self.residence.take() {

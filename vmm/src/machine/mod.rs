@@ -70,7 +70,11 @@ enum Life {
     /// It runs after it was deeply idle.
     Awake,
     /// It is held.
-    Held,
+    Held {
+        /// Because it has all the pages that its `swap.limit` allows, so many, and wants more.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit_pages: Option<u32>,
+    },
     /// It is released.
     Released,
     /// Its memory is out.
@@ -172,25 +176,30 @@ impl Machine for GuestMachine {
         }
         self.tell_counters();
         self.hear(false)?;
-        if self.asked() == Asked::Nothing && !self.events.is_held() {
+        self.lift_for_end();
+        if self.asked() == Asked::Nothing && !self.is_held() {
             self.bring_in();
         }
         Ok(())
     }
 
+    fn inside(&self, inside: bool) {
+        if let Some(residence) = &self.residence {
+            residence.inside(inside);
+        }
+    }
+
     fn is_held(&self) -> bool {
-        self.events.is_held()
+        self.events.is_held() || self.full().is_some()
     }
 
     fn wait_released(&mut self) -> io::Result<()> {
-        self.output.event(&Life::Held);
-        while self.events.is_held()
-            && self.events.ended_by().is_none()
-            && self.asked() == Asked::Nothing
-        {
+        self.tell_held();
+        while self.is_held() && self.events.ended_by().is_none() && self.asked() == Asked::Nothing {
             self.events.wait_signals()?;
             self.tell_counters();
             self.hear(true)?;
+            self.lift_for_end();
         }
         self.output.event(&Life::Released);
         Ok(())

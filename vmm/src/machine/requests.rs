@@ -3,7 +3,7 @@
 use super::GuestMachine;
 use crate::residence::Residence;
 use denali_control::{Life, Request, Status, Told};
-use denali_vcpu::Asked;
+use denali_vcpu::{Asked, Machine};
 use std::io;
 
 impl GuestMachine {
@@ -61,7 +61,7 @@ impl GuestMachine {
     fn status(&self) -> Status {
         let life = match &self.residence {
             Some(residence) if residence.is_out() => Life::SwappedOut,
-            _ if self.events.is_held() => Life::Held,
+            _ if self.is_held() => Life::Held,
             _ => Life::Running,
         };
         let counters = self.residence.as_ref().map(Residence::counters).unwrap_or_default();
@@ -79,6 +79,7 @@ impl GuestMachine {
             faults: counters.faults,
             generation: self.generation,
             guest_id: self.identity.guest_id.clone(),
+            limit_reached: self.full(),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::working_set::Plan;
 use super::{REGISTERS, Residence, ResidenceError, host};
 use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
-use denali_hypervisor::ImagePart;
+use denali_hypervisor::{GuestRam, ImagePart};
 use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
 use denali_swap::{Fetched, PAGE, PageNumber};
 use nix::time::{ClockId, clock_gettime};
@@ -86,18 +86,26 @@ impl Residence {
 
     /// Has pages evicted from the start, if there may not be more than so many in memory.
     pub(crate) fn begin_paging(&mut self) -> Result<(), ResidenceError> {
-        match self.limit {
-            Some(_) if self.pager.is_none() => self.go_on(),
-            _ => Ok(()),
-        }
+        if self.watches_all() && self.pager.is_none() { self.go_on() } else { Ok(()) }
     }
 
     /// Has a pager bring back what is still out, or evict what is too much.
     pub(super) fn go_on(&mut self) -> Result<(), ResidenceError> {
-        // A file that is mapped has no pager: a clone has no limit before it was parked once.
-        let limited = self.limit.is_some() && !self.ram.has_base();
-        let needed = !self.out && (limited || !self.store()?.is_empty());
+        let needed = !self.out && (self.watches_all() || !self.store()?.is_empty());
         if needed { self.start_pager(Prefetched::default()) } else { Ok(()) }
+    }
+
+    /// As [`Residence::go_on`], of a guest that is about to go on: without a pager it would wait for ever.
+    pub(super) fn go_on_or_end(&mut self) {
+        if let Err(error) = self.go_on() {
+            memory_lost(&self.name, self.output, &error.to_string());
+        }
+    }
+
+    /// Whether a pager hears of all pages that the guest touches first, and not just of those that are out. A file
+    /// that is mapped has no pager: a clone has no limit before it was parked once.
+    fn watches_all(&self) -> bool {
+        (self.limit.is_some() || self.growth.is_some()) && !self.ram.has_base()
     }
 
     /// Missing pages are ordinary memory again, which this thread can fill.
@@ -194,10 +202,7 @@ impl Residence {
     fn start_pager(&mut self, prefetched: Prefetched) -> Result<(), ResidenceError> {
         // What an earlier pager had registered and this one will not is ordinary memory.
         self.let_go();
-        let missing = match self.limit {
-            Some(_) => self.anonymous(),
-            None => self.ranges(),
-        };
+        let missing = if self.watches_all() { anonymous(&self.ram) } else { self.ranges() };
         let (Some(store), Some(uffd)) = (self.store.take(), self.uffd.take()) else {
             return Err(lacking("a store and a userfaultfd"));
         };
@@ -213,6 +218,7 @@ impl Residence {
             missing: missing.clone(),
             policy: Policy { complete_after: Some(COMPLETE_AFTER), read_ahead: READ_AHEAD },
             limit,
+            growth: self.growth.map(|pages| pages as usize),
             prefetched,
             failed,
         };
@@ -259,29 +265,34 @@ impl Residence {
             parts.iter().all(|part| part.end <= start || end <= part.start)
         })
     }
+}
 
-    /// All memory that is no part of the image's file: also what the guest can only read, as it is told of its
-    /// devices there.
-    fn anonymous(&self) -> Vec<Range<PageNumber>> {
-        let page = |address: u64| PageNumber((address / PAGE_SIZE) as u32);
-        let mut parts = self.ram.image().map_or(Vec::new(), |(_, parts)| parts.to_vec());
-        parts.sort_by_key(|part| part.start);
-        let mut ranges = Vec::new();
-        for region in self.ram.space().regions() {
-            let mut start = region.start;
-            let inside = |part: &&ImagePart| part.start < region.end && part.end > region.start;
-            for part in parts.iter().filter(inside) {
-                if part.start > start {
-                    ranges.push(page(start)..page(part.start));
-                }
-                start = part.end.min(region.end);
+/// All memory that is no part of the image's file: also what the guest can only read, as it is told of its devices
+/// there.
+fn anonymous(ram: &GuestRam) -> Vec<Range<PageNumber>> {
+    let page = |address: u64| PageNumber((address / PAGE_SIZE) as u32);
+    let mut parts = ram.image().map_or(Vec::new(), |(_, parts)| parts.to_vec());
+    parts.sort_by_key(|part| part.start);
+    let mut ranges = Vec::new();
+    for region in ram.space().regions() {
+        let mut start = region.start;
+        let inside = |part: &&ImagePart| part.start < region.end && part.end > region.start;
+        for part in parts.iter().filter(inside) {
+            if part.start > start {
+                ranges.push(page(start)..page(part.start));
             }
-            if start < region.end {
-                ranges.push(page(start)..page(region.end));
-            }
+            start = part.end.min(region.end);
         }
-        ranges
+        if start < region.end {
+            ranges.push(page(start)..page(region.end));
+        }
     }
+    ranges
+}
+
+/// How many pages that is.
+pub(super) fn anonymous_pages(ram: &GuestRam) -> usize {
+    anonymous(ram).iter().map(|range| (range.end.0 - range.start.0) as usize).sum()
 }
 
 /// Most pages in memory, by the time that this thread, which executes the guest, has computed.

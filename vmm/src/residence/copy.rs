@@ -34,7 +34,7 @@ impl Residence {
         let copied = places(&ram, self.store.as_ref())
             .map_err(|error| error.to_string())
             .and_then(|places| give(&ram, &places, self.store.as_mut(), take));
-        self.go_on().map_err(|error| error.to_string())?;
+        self.go_on_or_end();
         copied
     }
 }

@@ -1,5 +1,6 @@
 //! The store and the pager's descriptor, made of what the launcher opened, before the sandbox.
 
+use super::come::anonymous_pages;
 use super::working_set::first_pages;
 use super::{Counters, REGISTERS, Residence, WorkingSet};
 use crate::output::Output;
@@ -127,6 +128,7 @@ impl Residence {
             as_in_image =
                 original.map(PageNumber).filter(|&page| !found.store.contains(page)).collect();
         }
+        let growth = growth_of(&ram, &found);
         Self {
             ram,
             store: Some(found.store),
@@ -140,11 +142,20 @@ impl Residence {
             // Copies are not what a limit is for.
             copies_image: copies_image && found.limit.is_none(),
             limit: found.limit,
+            growth,
             counters: Counters::default(),
             name,
             output,
         }
     }
+}
+
+/// The most pages that a guest may have, if it could have more than its region has room for, and can be held.
+/// The host knows nothing of pages in the memory of a guest's own process, nor of those that a copy shares.
+fn growth_of(ram: &GuestRam, found: &Found) -> Option<u32> {
+    let capacity = found.store.options().capacity;
+    let held = found.uffd.is_some() && !ram.has_base() && ram.memfd().is_none();
+    (held && (capacity as usize) < anonymous_pages(ram)).then_some(capacity)
 }
 
 fn known(commit: &CommitSpec) -> Result<Commit, StartError> {

@@ -18,6 +18,8 @@ impl Residence {
             let written = self.write(&resident, GuestRam::original_of);
             if let Err(error) = written {
                 self.take_back(&resident)?;
+                // What else is out comes by fault, as before.
+                self.go_on_or_end();
                 return Err(error);
             }
             for run in runs(&resident) {
@@ -56,7 +58,7 @@ impl Residence {
             self.take_back(&resident)?;
             self.take_back(&unchanged)?;
             self.as_in_image.truncate(as_in_image);
-            self.go_on()?;
+            self.go_on_or_end();
         }
         parked
     }

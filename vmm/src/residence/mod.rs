@@ -6,11 +6,13 @@
 //! | `leave` | pages leave memory: swapped out, or written down to be parked |
 //! | `copy` | all pages, for a copy of the guest |
 //! | `come` | pages come back: the working set at once, the rest by faults |
+//! | `growth` | a guest that may not have all its pages is held |
 //! | `working_set` | which pages the guest needs when it wakes |
 
 mod come;
 mod copy;
 mod create;
+mod growth;
 mod leave;
 mod working_set;
 
@@ -50,6 +52,8 @@ pub(crate) struct Residence {
     working_set: WorkingSet,
     /// Most pages in memory while the guest runs.
     limit: Option<usize>,
+    /// Most pages of the guest's own, wherever they are; `None` = all it can have.
+    growth: Option<u32>,
     /// The working set is read ahead.
     prefetch: bool,
     /// A guest that wakes gets a copy of its image, as long as it is in memory.

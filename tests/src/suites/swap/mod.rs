@@ -2,6 +2,7 @@
 
 mod devices;
 mod failing;
+mod limited;
 mod meanwhile;
 mod stored;
 
@@ -35,6 +36,7 @@ pub fn suite() -> Suite {
     suite.cases.extend(meanwhile::cases());
     suite.cases.extend(devices::cases());
     suite.cases.extend(failing::cases());
+    suite.cases.extend(limited::cases());
     suite
 }
 
