@@ -24,6 +24,7 @@ mod counters;
 mod failure;
 mod mapping;
 mod memory;
+mod neighbours;
 mod originals;
 mod pager;
 mod pages;

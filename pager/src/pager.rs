@@ -6,6 +6,7 @@ use crate::counters::Counters;
 use crate::failure::{Failure, StartError};
 use crate::mapping::Mapping;
 use crate::memory::Memory;
+use crate::neighbours::Neighbours;
 use crate::originals::Originals;
 use crate::pages::{HostPages, PageSet};
 use crate::prefetched::Prefetched;
@@ -32,8 +33,8 @@ pub struct Policy {
     /// When nobody has waited for a page for so long, the rest is brought in; `None` = never. With a limit
     /// never.
     pub complete_after: Option<Duration>,
-    /// How many pages are brought along that the same read brings from the store. Who touches pages in
-    /// ascending order is brought up to 256, with a limit up to 64, whatever this is.
+    /// How many pages are brought along that the same read brings from the store; with a limit only once it was
+    /// seen that they are wanted too. Who touches pages in ascending order is brought up to 256, with a limit up to 64, whatever this is.
     pub read_ahead: usize,
 }
 
@@ -121,6 +122,7 @@ impl<S: Backing + Send + 'static> Pager<S> {
             present: PageSet::new(pages.count()),
             working_set: WorkingSet::new(pages.count()),
             streams: Streams::default(),
+            neighbours: Neighbours::default(),
             onward: Onward::default(),
             buffer: buffer.map_err(StartError::host("map a buffer"))?,
             counters: Counters::default(),

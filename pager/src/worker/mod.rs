@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::failure::{Failure, StartError};
 use crate::mapping::Mapping;
 use crate::memory::Memory;
+use crate::neighbours::Neighbours;
 use crate::originals::Originals;
 use crate::pager::{Failed, Policy, Stopped};
 use crate::pages::PageSet;
@@ -49,6 +50,8 @@ pub(crate) struct Worker<S> {
     pub present: PageSet,
     pub working_set: WorkingSet,
     pub streams: Streams,
+    /// Only with a limit.
+    pub neighbours: Neighbours,
     /// Only without a limit.
     pub onward: Onward,
     /// What was read last: room for a cluster.
