@@ -1,96 +1,154 @@
-//! Read-ahead from the store: whether who touches a page goes on to touch those that lie beside it there.
+//! Read-ahead from the store: which of the pages that lie beside one that is touched are wanted soon after it.
 //!
 //! Pages that left memory together lie together, and are often wanted together again. Where they are not, and memory
 //! is short, each that is brought in vain has another leave for it, and must be written anew itself before it
-//! leaves. So they are brought along only once it was seen that they would have been of use.
+//! leaves. Nobody hears of pages that are touched when they are there. So now and then a page comes alone, and it is
+//! watched which of its neighbours are asked for soon; from then on those come along that lie where it was worth it.
 
 use denali_swap::PageNumber;
 
-/// Faults whose neighbours are remembered.
-const REMEMBERED: usize = 4;
+/// Faults for which a page's neighbours are watched. An odd number: pages that come by twos begin and end samples alike.
+const WATCHED: u32 = 7;
 
-/// What a fault is worth that bringing neighbours along would have saved, and the most of it that is kept. Each fault
-/// that it would not have saved costs one.
-const EARNED: u32 = 4;
-const MOST: u32 = 16;
+/// While neighbours come along, a page comes alone once in so many faults. Odd likewise.
+const ALONE_EVERY: u32 = 31;
 
-/// From here on neighbours come along: two such faults in short order.
-const ENOUGH: u32 = 2 * EARNED - 1;
+/// What is always wanted soon.
+const ALWAYS: u32 = 1 << 10;
 
-/// Remembers the neighbours that did not come along.
+/// Neighbours come along if one in six is wanted: so many cost about as much as a fault.
+const WORTH: u32 = ALWAYS / 6;
+
+/// Distances by their powers of two, to either side: up to 16 pages.
+const PLACES: usize = 2 * 5;
+
+/// A neighbour that did not come along.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    page: PageNumber,
+    place: usize,
+    wanted: bool,
+}
+
+/// Learns how far neighbours are of use.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
-    remembered: [Vec<PageNumber>; REMEMBERED],
-    oldest: usize,
-    credit: u32,
+    /// How often neighbours at a place are wanted soon, of [`ALWAYS`].
+    wanted: [u32; PLACES],
+    watched: Vec<Watched>,
+    /// Faults since neighbours were last begun to be watched.
+    faults: u32,
 }
 
 impl Neighbours {
-    /// A page was touched that lies in the store beside others, itself among them: whether to bring them along.
-    pub(crate) fn come_along(&mut self, page: PageNumber, cluster: &[PageNumber]) -> bool {
-        let saved = self.remembered.iter().any(|others| others.contains(&page));
-        self.credit = match saved {
-            true => (self.credit + EARNED).min(MOST),
-            false => self.credit.saturating_sub(1),
-        };
-        if self.credit >= ENOUGH {
-            return true;
+    /// A page was touched that is in the store among `cluster`, in the order in which they lie there: which of them
+    /// are to come along.
+    pub(crate) fn come_along(
+        &mut self,
+        page: PageNumber,
+        cluster: &[PageNumber],
+    ) -> Vec<PageNumber> {
+        self.faults += 1;
+        let found = self.watched.iter_mut().find(|watched| watched.page == page);
+        found.into_iter().for_each(|watched| watched.wanted = true);
+        if self.faults == WATCHED {
+            self.learn();
         }
-        let place = &mut self.remembered[self.oldest];
-        place.clear();
-        place.extend(cluster.iter().filter(|other| **other != page));
-        self.oldest = (self.oldest + 1) % REMEMBERED;
-        false
+        let own = cluster.iter().position(|other| *other == page).unwrap_or(0);
+        let others = cluster.iter().enumerate().filter(|(at, _)| *at != own);
+        let placed = others.filter_map(|(at, other)| Some((place(own, at)?, *other)));
+        let come: Vec<PageNumber> = placed
+            .clone()
+            .filter(|(place, _)| self.is_worth(*place))
+            .map(|(_, page)| page)
+            .collect();
+        if self.faults < if come.is_empty() { WATCHED } else { ALONE_EVERY } {
+            return come;
+        }
+        self.faults = 0;
+        self.watched.extend(placed.map(|(place, page)| Watched { page, place, wanted: false }));
+        Vec::new()
     }
+
+    fn is_worth(&self, place: usize) -> bool {
+        self.wanted[place] >= WORTH
+    }
+
+    /// Takes what was seen for a quarter of what is known.
+    fn learn(&mut self) {
+        for (place, known) in self.wanted.iter_mut().enumerate() {
+            let here = self.watched.iter().filter(|watched| watched.place == place);
+            let count = here.clone().count() as u32;
+            let wanted = here.filter(|watched| watched.wanted).count() as u32;
+            if let Some(seen) = (wanted * ALWAYS).checked_div(count) {
+                *known = (*known * 3 + seen) / 4;
+            }
+        }
+        self.watched.clear();
+    }
+}
+
+/// Where the page lies that is number `at`, seen from number `own`.
+fn place(own: usize, at: usize) -> Option<usize> {
+    let power = own.abs_diff(at).checked_ilog2()? as usize;
+    let place = 2 * power + usize::from(at > own);
+    (place < PLACES).then_some(place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The pages of a store in which clusters are runs of 16 pages.
+    /// Up to 17 pages of a store in which pages lie in order.
     fn cluster(page: u32) -> Vec<PageNumber> {
-        (page / 16 * 16..page / 16 * 16 + 16).map(PageNumber).collect()
+        (page.saturating_sub(8)..page + 9).map(PageNumber).collect()
     }
 
-    /// Faults of who touches these pages, none of which stays in memory but those that just came along.
-    fn faults(pages: impl IntoIterator<Item = u32>) -> usize {
+    /// Has somebody touch these pages, of whose memory the last 40 that came are there: faults, and pages that came
+    /// along.
+    fn touch(pages: impl IntoIterator<Item = u32>) -> (usize, usize) {
         let mut neighbours = Neighbours::default();
-        let mut here = Vec::new();
-        let mut count = 0;
+        let mut here = std::collections::VecDeque::new();
+        let (mut faults, mut along) = (0, 0);
         for page in pages.into_iter().map(PageNumber) {
-            if !here.contains(&page) {
-                count += 1;
-                let cluster = cluster(page.0);
-                here = match neighbours.come_along(page, &cluster) {
-                    true => cluster,
-                    false => vec![page],
-                };
+            if here.contains(&page) {
+                continue;
             }
+            let come = neighbours.come_along(page, &cluster(page.0));
+            (faults, along) = (faults + 1, along + come.len());
+            here.extend([page].into_iter().chain(come));
+            here.drain(..here.len().saturating_sub(40));
         }
-        count
+        (faults, along)
     }
 
     #[test]
-    fn who_touches_neighbours_soon_has_them_brought_along() {
-        // Clusters all over the place, in each of which every page is wanted, in no order.
-        let pages = (0..100).flat_map(|n| (0..16).map(move |m| n * 37 % 100 * 16 + m * 5 % 16));
-        let count = faults(pages);
-        assert!(count < 200, "{count} faults for 100 clusters of 16 pages");
+    fn who_goes_all_over_the_place_has_none_come_along() {
+        assert_eq!(touch((0..4000).map(|n| n * 1009 % 4001 * 20)), (4000, 0));
     }
 
     #[test]
-    fn who_touches_pages_all_over_the_place_has_none_brought_along() {
-        let pages = (0..1600).map(|n| n * 1009 % 1600);
-        assert_eq!(faults(pages), 1600);
+    fn who_touches_pages_in_pairs_has_them_come_in_pairs() {
+        let (faults, along) =
+            touch((0..4000).flat_map(|n| [0, 1].map(|m| n * 1009 % 4001 * 20 + m)));
+        assert!(faults < 4500 && along < 5000, "{faults} faults, and {along} came along");
     }
 
     #[test]
-    fn it_is_noticed_when_neighbours_are_of_no_use_any_more() {
-        let mut neighbours = Neighbours::default();
-        (0..16).for_each(|page| drop(neighbours.come_along(PageNumber(page), &cluster(page))));
-        let scattered = (1..1000).map(|n| PageNumber(n * 160));
-        let brought = scattered.filter(|page| neighbours.come_along(*page, &cluster(page.0)));
-        assert!(brought.count() < MOST as usize);
+    fn who_wants_all_neighbours_has_all_of_them_come_along() {
+        let order = [8, 3, 12, 0, 15, 5, 10, 1, 14, 7, 2, 9, 13, 4, 11, 6];
+        let pages = (0..1000_u32).flat_map(|n| order.map(|m| n * 377 % 1000 * 32 + m));
+        let (faults, _) = touch(pages);
+        assert!(faults < 5000, "{faults} faults for 16000 pages");
+    }
+
+    #[test]
+    fn it_is_noticed_when_they_are_of_no_use_any_more() {
+        let mut neighbours = Neighbours { wanted: [ALWAYS; PLACES], ..Neighbours::default() };
+        let scattered = (1..2000).map(|n| PageNumber(n * 160));
+        let brought = scattered.map(|page| neighbours.come_along(page, &cluster(page.0)).len());
+        let brought: Vec<usize> = brought.collect();
+        assert_eq!(brought[0], 16, "those at 8 places before and behind");
+        assert!(brought[300..].iter().all(|count| *count == 0), "{brought:?}");
     }
 }

@@ -80,10 +80,10 @@ impl<S: Backing> Worker<S> {
             }
             let mut cluster = self.store.cluster(page, most + 1);
             cluster.truncate(most + 1);
-            if self.paging.is_some() && !self.neighbours.come_along(page, &cluster) {
-                return Vec::new();
+            match self.paging {
+                Some(_) => self.neighbours.come_along(page, &cluster),
+                None => cluster,
             }
-            cluster
         };
         ahead.retain(|page| self.is_out(*page) && !self.is_growth(*page) && !wanted.contains(page));
         ahead.sort_unstable();
