@@ -30,7 +30,6 @@ mod pager;
 mod pages;
 mod prefetched;
 mod shared;
-mod signals;
 mod staging;
 mod uffd;
 mod worker;

@@ -11,10 +11,9 @@ use crate::originals::Originals;
 use crate::pages::{HostPages, PageSet};
 use crate::prefetched::Prefetched;
 use crate::shared::Shared;
-use crate::signals;
 use crate::uffd::Uffd;
 use crate::worker::{Growing, Onward, Paging, WINDOW, Worker, WorkingSet};
-use denali_swap::{PAGE, PageNumber};
+use denali_swap::{PAGE, PageNumber, kept_for_this_thread};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -134,7 +133,7 @@ impl<S: Backing + Send + 'static> Pager<S> {
             let thread = Builder::new().name("pager".into()).stack_size(STACK);
             thread.spawn(move || worker.run_to_end(failed))
         };
-        let thread = signals::kept_for_this_thread(start);
+        let thread = kept_for_this_thread(start);
         let thread = thread.map_err(StartError::host("start the pager's thread"))?;
         Ok(Self { shared, thread: Some(thread) })
     }

@@ -67,12 +67,11 @@ impl Ahead {
         Ok(Self { buffer, pages, wanted, parts })
     }
 
-    /// Waits for the reads and opens what came.
-    pub(crate) fn finish<B: BlockBackend>(
-        mut self,
+    /// Waits for the reads.
+    pub(crate) fn arrive<B: BlockBackend>(
+        self,
         transfers: &mut Transfers<B>,
-        sealer: &mut PageSealer,
-    ) -> Result<Fetched, StoreError> {
+    ) -> Result<Arrived, StoreError> {
         transfers.settle(READ_IDS);
         let mut failed = None;
         for (id, part) in READ_IDS.zip(&self.parts) {
@@ -80,15 +79,26 @@ impl Ahead {
                 failed = failed.or(Some(self.wanted[part.start].page));
             }
         }
-        if let Some(page) = failed {
-            return Err(StoreError::Read(page));
+        match failed {
+            Some(page) => Err(StoreError::Read(page)),
+            None => Ok(Arrived(self)),
         }
-        let contents = self.buffer.bytes_mut().as_chunks_mut::<PAGE>().0;
-        for (wanted, content) in self.wanted.iter().zip(contents) {
+    }
+}
+
+/// Pages that were read, and are not open yet. Others may be read meanwhile.
+pub(crate) struct Arrived(Ahead);
+
+impl Arrived {
+    /// Opens them.
+    pub(crate) fn open(self, sealer: &mut PageSealer) -> Result<Fetched, StoreError> {
+        let Self(mut ahead) = self;
+        let contents = ahead.buffer.bytes_mut().as_chunks_mut::<PAGE>().0;
+        for (wanted, content) in ahead.wanted.iter().zip(contents) {
             if !sealer.open(wanted.page, wanted.entry.stamp, &wanted.entry.tag, content) {
                 return Err(StoreError::Page(wanted.page));
             }
         }
-        Ok(Fetched { pages: self.pages, buffer: self.buffer })
+        Ok(Fetched { pages: ahead.pages, buffer: ahead.buffer })
     }
 }

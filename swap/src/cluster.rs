@@ -10,11 +10,13 @@ use denali_devices::virtio::HostSlice;
 use std::ops::Range;
 
 /// Most pages of a cluster.
-const CLUSTER: u32 = 64;
+const CLUSTER: u32 = Clusters::PAGES;
 
 /// Clusters that are being filled or written. They have memory while a batch is under way.
 pub(crate) struct Clusters {
     buffers: [Option<Mapping>; CLUSTERS],
+    /// Buffers that are filled elsewhere.
+    lent: [bool; CLUSTERS],
     filling: Option<Filling>,
     /// A cluster of this batch could not be written.
     failed: bool,
@@ -30,8 +32,12 @@ struct Filling {
 }
 
 impl Clusters {
+    /// Most pages of a cluster.
+    pub(crate) const PAGES: u32 = 64;
+
     pub(crate) fn new() -> Self {
-        Self { buffers: [const { None }; CLUSTERS], filling: None, failed: false }
+        let (buffers, lent) = ([const { None }; CLUSTERS], [false; CLUSTERS]);
+        Self { buffers, lent, filling: None, failed: false }
     }
 
     /// Writes one more page: `seal` makes of its copy in the buffer what is written. Its slot, and what
@@ -90,6 +96,55 @@ impl Clusters {
         }
     }
 
+    /// A buffer that is not in use, to be filled elsewhere, and its number; `None` if all are.
+    ///
+    /// # Errors
+    /// When there is no memory, or a cluster of the batch could not be written.
+    pub(crate) fn lend<B: BlockBackend>(
+        &mut self,
+        transfers: &mut Transfers<B>,
+    ) -> Result<Option<(usize, Mapping)>, StoreError> {
+        transfers.look();
+        self.note_outcomes(transfers);
+        if self.failed {
+            return Err(StoreError::Write);
+        }
+        let is_free = |id: &usize| !self.lent[*id] && !transfers.is_busy(*id);
+        let Some(id) = (0..CLUSTERS).find(is_free) else { return Ok(None) };
+        let buffer = match self.buffers[id].take() {
+            Some(buffer) => buffer,
+            None => Mapping::populated(CLUSTER as usize * PAGE)?,
+        };
+        self.lent[id] = true;
+        Ok(Some((id, buffer)))
+    }
+
+    /// A buffer is here again.
+    pub(crate) fn give_back(&mut self, id: usize, buffer: Mapping) {
+        self.lent[id] = false;
+        self.buffers[id] = Some(buffer);
+    }
+
+    /// Waits until a cluster is written; one is under way.
+    pub(crate) fn wait<B: BlockBackend>(&mut self, transfers: &mut Transfers<B>) {
+        transfers.wait_for_any(0..CLUSTERS);
+    }
+
+    /// Writes pages that were filled in elsewhere, from this slot on.
+    pub(crate) fn write_apart<B: BlockBackend>(
+        &mut self,
+        transfers: &mut Transfers<B>,
+        options: &Options,
+        id: usize,
+        slot: u32,
+        pages: usize,
+    ) {
+        if pages > 0 && !self.failed {
+            let pages = pages as u32;
+            self.write(transfers, options, &Filling { id, slots: slot..slot + pages, pages });
+        }
+    }
+
     fn note_outcomes<B: BlockBackend>(&mut self, transfers: &mut Transfers<B>) {
         for id in 0..CLUSTERS {
             self.failed |= transfers.take(id) == Some(Err(denali_devices::block::Failed));
@@ -122,16 +177,26 @@ impl Clusters {
         slots: &mut Slots,
         options: &Options,
     ) -> bool {
+        self.end(transfers, slots, options);
+        transfers.settle(0..CLUSTERS);
+        self.note_outcomes(transfers);
+        self.buffers = [const { None }; CLUSTERS];
+        !std::mem::take(&mut self.failed)
+    }
+
+    /// Begins to write the cluster that is being filled, as far as it is.
+    pub(crate) fn end<B: BlockBackend>(
+        &mut self,
+        transfers: &mut Transfers<B>,
+        slots: &mut Slots,
+        options: &Options,
+    ) {
         if let Some(filling) = self.filling.take() {
             slots.put_back(filling.slots.start + filling.pages..filling.slots.end);
             if filling.pages > 0 && !self.failed {
                 self.write(transfers, options, &filling);
             }
         }
-        transfers.settle(0..CLUSTERS);
-        self.note_outcomes(transfers);
-        self.buffers = [const { None }; CLUSTERS];
-        !std::mem::take(&mut self.failed)
     }
 
     /// Whether it takes no memory.

@@ -6,10 +6,12 @@
 //!
 //! Besides what its back end calls, a store that is open calls `mmap` and `munmap` for private anonymous memory
 //! (buffers, which it has while it moves pages) and `getrandom` (a seed for each commit). Its keys are locked
-//! when it is made, and unlocked by `munmap` when it is dropped. A [`snapshot::SnapshotWriter`] calls `lseek`,
+//! when it is made, and unlocked by `munmap` when it is dropped. [`Store::put_all`] starts a thread of the standard
+//! library, which ends before it returns. A [`snapshot::SnapshotWriter`] calls `lseek`,
 //! `pwrite64` and `fdatasync`.
 
 mod ahead;
+mod bulk;
 mod cluster;
 mod commit;
 mod error;
@@ -24,6 +26,7 @@ mod open;
 mod reader;
 mod region;
 mod seal;
+mod signals;
 mod slots;
 pub mod snapshot;
 mod sparse;
@@ -41,4 +44,5 @@ pub use locked::wipe;
 pub use memory::Mapping;
 pub use open::{Label, Opened, Opening, peek};
 pub use region::{Commit, GuestId, NotAGuestId, Options, PAGE, PageNumber, region_size};
+pub use signals::kept_for_this_thread;
 pub use store::Store;

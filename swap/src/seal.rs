@@ -54,15 +54,16 @@ impl PageSealer {
 
     /// Seals a page in place: its stamp, and the tag that authenticates it.
     pub(crate) fn seal(&mut self, page: PageNumber, content: &mut [u8]) -> (Stamp, [u8; TAG]) {
-        let stamp = Stamp::new(self.epoch(), self.sealed);
-        self.sealed += 1;
-        let nonce = nonce(page, stamp);
-        let tag = if self.encrypt {
-            seal(&self.keys.sealing, nonce, &[], content)
-        } else {
-            seal(&self.keys.sealing, nonce, content, &mut [])
-        };
-        (stamp, tag)
+        let (mut stamps, sealing) = self.split();
+        let stamp = stamps.next();
+        (stamp, sealing.seal(page, stamp, content))
+    }
+
+    /// What gives out stamps, and what seals pages that have one: on any thread.
+    pub(crate) fn split(&mut self) -> (Stamps<'_>, Sealing<'_>) {
+        let epoch = self.epoch();
+        let sealing = Sealing { key: &self.keys.sealing, encrypt: self.encrypt };
+        (Stamps { epoch, sealed: &mut self.sealed }, sealing)
     }
 
     /// Opens a page in place; false, and the content worthless, if it is not what was sealed.
@@ -99,6 +100,39 @@ impl PageSealer {
             index
         });
         keys.opening[index].as_ref().map(|kept| &kept.1)
+    }
+}
+
+/// Gives out stamps of one epoch, none twice.
+pub(crate) struct Stamps<'a> {
+    epoch: u8,
+    sealed: &'a mut u64,
+}
+
+impl Stamps<'_> {
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Stamp {
+        let stamp = Stamp::new(self.epoch, *self.sealed);
+        *self.sealed += 1;
+        stamp
+    }
+}
+
+/// Seals pages. Each stamp is for one page, once.
+#[derive(Clone, Copy)]
+pub(crate) struct Sealing<'a> {
+    key: &'a LessSafeKey,
+    encrypt: bool,
+}
+
+impl Sealing<'_> {
+    /// Seals a page in place; the tag that authenticates it.
+    pub(crate) fn seal(self, page: PageNumber, stamp: Stamp, content: &mut [u8]) -> [u8; TAG] {
+        let nonce = nonce(page, stamp);
+        match self.encrypt {
+            true => seal(self.key, nonce, &[], content),
+            false => seal(self.key, nonce, content, &mut []),
+        }
     }
 }
 

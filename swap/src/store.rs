@@ -33,7 +33,7 @@ pub struct Store<B: BlockBackend> {
     /// The pages that are out.
     pub(crate) entries: Sparse<Entry>,
     /// Pages put since the last flush.
-    batch: Batch,
+    pub(crate) batch: Batch,
     pub(crate) last: Commit,
     /// What is on the disks is not known: a commit has failed at a bad moment.
     pub(crate) read_only: bool,
@@ -43,13 +43,20 @@ pub struct Store<B: BlockBackend> {
 
 /// What was put since the last flush.
 #[derive(Default)]
-struct Batch {
+pub(crate) struct Batch {
     entries: Sparse<Entry>,
     /// Slots of pages that were put again or forgotten meanwhile; they may be being written.
     obsolete: Vec<u32>,
 }
 
 impl Batch {
+    /// A page was put.
+    pub(crate) fn record(&mut self, page: PageNumber, entry: Entry) {
+        if let Some(before) = self.entries.insert(page.0, entry) {
+            self.obsolete.push(before.slot);
+        }
+    }
+
     fn len(&self) -> usize {
         self.entries.len() + self.obsolete.len()
     }
@@ -114,9 +121,7 @@ impl<B: BlockBackend> Store<B> {
             sealer.seal(page, buffer)
         };
         let (slot, (stamp, tag)) = clusters.put(transfers, slots, options, seal)?;
-        if let Some(before) = self.batch.entries.insert(page.0, Entry { slot, stamp, tag }) {
-            self.batch.obsolete.push(before.slot);
-        }
+        self.batch.record(page, Entry { slot, stamp, tag });
         Ok(())
     }
 
@@ -199,7 +204,19 @@ impl<B: BlockBackend> Store<B> {
     /// As for [`Store::read`]; nothing is had of any page then.
     pub fn fetched(&mut self) -> Result<Option<Fetched>, StoreError> {
         let Some(ahead) = self.ahead.take() else { return Ok(None) };
-        ahead.finish(&mut self.transfers, &mut self.sealer).map(Some)
+        ahead.arrive(&mut self.transfers)?.open(&mut self.sealer).map(Some)
+    }
+
+    /// As [`Store::fetched`], and begins to read the next pages as [`Store::fetch`] does: they come while the others
+    /// are opened.
+    ///
+    /// # Errors
+    /// As for both.
+    pub fn fetched_before(&mut self, next: &[PageNumber]) -> Result<Option<Fetched>, StoreError> {
+        let ahead = self.ahead.take();
+        let arrived = ahead.map(|ahead| ahead.arrive(&mut self.transfers)).transpose()?;
+        self.fetch(next)?;
+        arrived.map(|arrived| arrived.open(&mut self.sealer)).transpose()
     }
 
     /// The page is in memory again: it leaves the store, and is not put there by a flush that is still to

@@ -3,6 +3,7 @@
 mod attack;
 mod backends;
 mod basics;
+mod bulk;
 mod crash;
 mod model;
 

@@ -5,8 +5,8 @@ use denali_devices::block::{BlockBackend, Failed, Operation, RequestId};
 use denali_devices::virtio::HostSlice;
 use std::ops::Range;
 
-/// Clusters that are being written at a time; their operations have the numbers 0 to 3.
-pub(crate) const CLUSTERS: usize = 4;
+/// Clusters that are being filled, sealed or written at a time; their operations have the numbers 0 to 7.
+pub(crate) const CLUSTERS: usize = 8;
 /// Reads that are under way at a time; their operations have the numbers after the clusters'.
 pub(crate) const READS: usize = 32;
 /// The numbers of reads.

@@ -31,8 +31,17 @@ impl GuestRam {
     /// When there is no such page.
     pub fn with_page<R>(&self, page: u32, look: impl FnOnce(&[u8; PAGE]) -> R) -> io::Result<R> {
         let mut content = [0; PAGE];
-        self.page(page)?.copy_to(&mut content);
+        self.copy_page(page, &mut content)?;
         Ok(look(&content))
+    }
+
+    /// Copies a page, as for [`GuestRam::with_page`].
+    ///
+    /// # Errors
+    /// When there is no such page.
+    pub fn copy_page(&self, page: u32, into: &mut [u8; PAGE]) -> io::Result<()> {
+        self.page(page)?.copy_to(&mut into[..]);
+        Ok(())
     }
 
     /// Replaces a page's content, whatever the guest may do there. The guest sees it at its next look.

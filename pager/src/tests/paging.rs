@@ -349,3 +349,27 @@ fn paging_can_be_stopped_while_the_guest_works() {
         drop(pager.stop());
     });
 }
+
+#[test]
+fn who_goes_all_over_the_place_has_little_brought_in_vain() {
+    const PAGES: u32 = 4096;
+    let Some(uffd) = moving_uffd() else { return };
+    let guest = Guest::new(PAGES);
+    let files = Files::new(PAGES);
+    let (mut setup, _failure) = setup(uffd, &guest, files.store());
+    setup.limit = Some(limit(PAGES as usize / 4));
+    setup.policy.read_ahead = 16;
+    let pager = Pager::start(setup).unwrap();
+    (0..PAGES).for_each(|index| guest.write(index, 0, u64::from(index) + 1));
+    let before = pager.counters();
+    // Data lie across the borders of pages.
+    for index in (0..PAGES - 1).map(|n| n * 577 % (PAGES - 1)) {
+        for index in [index, index + 1] {
+            assert_eq!(guest.read(index, 0) & 0xffff, u64::from(index) + 1);
+            guest.write(index, 0, u64::from(index) + 1);
+        }
+    }
+    let after = pager.counters();
+    let (faults, ahead) = (after.faults - before.faults, after.read_ahead - before.read_ahead);
+    assert!(ahead < 3 * faults, "{after:#?} after {before:#?}");
+}

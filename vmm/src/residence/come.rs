@@ -153,9 +153,8 @@ impl Residence {
             self.take_in(&fetched)?;
         }
         while let Some(part) = next {
-            let fetched = self.store()?.fetched()?;
             next = parts.next();
-            self.store()?.fetch(next.unwrap_or_default())?;
+            let fetched = self.store()?.fetched_before(next.unwrap_or_default())?;
             if let Some(fetched) = &fetched {
                 self.take_in(fetched)?;
             }

@@ -14,7 +14,7 @@ impl Residence {
     pub(crate) fn swap_out(&mut self) -> Result<u64, ResidenceError> {
         if !self.out {
             self.settle();
-            let resident = self.resident(false)?;
+            let resident = self.resident(false).inspect_err(|_| self.go_on_or_end())?;
             let written = self.write(&resident, GuestRam::original_of);
             if let Err(error) = written {
                 self.take_back(&resident)?;
@@ -89,9 +89,9 @@ impl Residence {
             .map(PageNumber)
             .filter(|&page| with_registers || page != REGISTERS)
             .collect();
-        let set: HashSet<PageNumber> = there.iter().copied().collect();
-        let first: Vec<PageNumber> =
-            self.working_set.pages().iter().copied().filter(|page| set.contains(page)).collect();
+        let is_there = |page: &PageNumber| there.binary_search(page).is_ok();
+        let working_set = self.working_set.pages().iter().copied();
+        let first: Vec<PageNumber> = working_set.filter(is_there).collect();
         let taken: HashSet<PageNumber> = first.iter().copied().collect();
         there.retain(|page| !taken.contains(page));
         Ok(first.into_iter().chain(there).collect())
@@ -139,20 +139,19 @@ impl Residence {
         original: fn(&GuestRam, u32) -> io::Result<Original>,
     ) -> Result<(), ResidenceError> {
         let ram = self.ram.clone();
-        let mut as_in_image = Vec::new();
         let store = self.store()?;
-        for &page in pages {
+        let (mut as_in_image, mut unchanged) = (Vec::new(), Vec::new());
+        store.put_all(pages, |page, content| {
             let original = original(&ram, page.0).map_err(host("read the image"))?;
-            let put = ram.with_page(page.0, |content| match original.is(content) {
-                true => Ok(false),
-                false => store.put(page, content).map(|()| true),
-            });
-            let put = put.map_err(host("read the guest's memory"))??;
-            if !put {
-                store.forget(page);
+            ram.copy_page(page.0, content).map_err(host("read the guest's memory"))?;
+            let changed = !original.is(content);
+            if !changed {
+                unchanged.push(page);
                 as_in_image.extend((!original.is_zero()).then_some(page));
             }
-        }
+            Ok::<bool, ResidenceError>(changed)
+        })?;
+        unchanged.iter().for_each(|&page| store.forget(page));
         store.flush()?;
         self.as_in_image.extend(as_in_image);
         Ok(())

@@ -23,6 +23,7 @@ pub fn suite() -> Suite {
         cases: vec![
             Case::each("memory_is_what_it_was_after_twenty_rounds", |it| rounds(it, 1)),
             Case::each("memory_is_what_it_was_after_rounds_over_three_disks", |it| rounds(it, 3)),
+            Case::each("a_large_guest_leaves_and_comes_back", large),
             Case::each("the_host_gets_the_memory", memory),
             Case::each("an_idle_guest_leaves_by_itself", idles),
             Case::each("a_guest_that_computes_stays", computes),
@@ -42,6 +43,27 @@ pub fn suite() -> Suite {
 
 /// Pages of a MiB.
 const PER_MIB: u64 = 256;
+
+/// More pages than one thread writes; nothing of the other is left.
+fn large(backend: Backend) {
+    let home = Home::new(2);
+    let mut configuration = home.probe("memory-hash 48");
+    configuration["memory"] = json!("64MiB");
+    let (guest, address) = home.start_as(backend, &configuration);
+    let control = home.control();
+    let mut lines = Lines::connect(address);
+    for _ in 0..3 {
+        lines.order("dirty", 500);
+        let before = lines.check();
+        let out = control.out();
+        assert!(out.stored_pages >= 48 * PER_MIB, "{out:?}");
+        let threads = process::threads(guest.pid());
+        assert!(threads.iter().all(|name| name != "sealer"), "{threads:?}");
+        assert_eq!(lines.check().sum, before.sum);
+    }
+    guest.signal(libc::SIGTERM);
+    assert_eq!(guest.finish().status, 0);
+}
 
 /// The guest changes memory, leaves, and finds all of it when it is asked. It may come back by itself too,
 /// to acknowledge what was said.

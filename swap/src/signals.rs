@@ -1,10 +1,10 @@
-//! Signals are the business of the thread that starts a pager.
+//! Signals are the business of the thread that runs the guest, and of none that it starts.
 
 use std::mem::MaybeUninit;
 
 /// Runs `start` with all signals blocked, so that a thread it makes takes none, and then unblocks those
 /// that were not.
-pub(crate) fn kept_for_this_thread<T>(start: impl FnOnce() -> T) -> T {
+pub fn kept_for_this_thread<T>(start: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
     // SAFETY: both sets are writable; the first is filled before it is used. The calls cannot fail with
