@@ -2,6 +2,7 @@
 
 mod scripted;
 mod support;
+mod terminal;
 
 use denali_abi::status::{BAD_ARGUMENTS, BAD_CONFIG, BAD_IMAGE, HOST_LACKS, MONITOR_FAILED};
 use scripted::{Supervisor, cut_stream, guest, host, inspection, outcome, stream, whole};

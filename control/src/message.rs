@@ -30,7 +30,10 @@ pub enum Request {
 pub enum Told {
     /// The guest runs from here on: its next instruction is the first since its monitor started. Told to a
     /// keeper, unasked.
-    Running {},
+    Running {
+        /// When that was, in nanoseconds of the host's boot time: it may be heard later.
+        boot_ns: u64,
+    },
     /// The guest is about to be written into its region by itself; what is told next says whether it was.
     /// Told to a keeper, unasked.
     Parking {},

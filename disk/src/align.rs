@@ -16,7 +16,7 @@ impl Alignment {
     /// What the page cache asks: nothing.
     pub(crate) const NONE: Self = Self { memory: 1, position: 512 };
     /// What every disk is content with, where the host does not say.
-    const SAFE: Self = Self { memory: 4096, position: 4096 };
+    pub(crate) const SAFE: Self = Self { memory: 4096, position: 4096 };
 
     /// The alignments of an open file.
     pub(crate) fn of(file: BorrowedFd<'_>, direct: bool) -> Self {

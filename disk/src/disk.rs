@@ -8,7 +8,7 @@ use crate::files::Files;
 use crate::options::{DiskOptions, Method};
 use crate::piece::{Action, Piece};
 use crate::plain::Plain;
-use crate::ring::Ring;
+use crate::ring::{BareRing, Ring};
 use crate::stripe::Layout;
 use denali_devices::block::{BlockBackend, Failed, Geometry, Operation, RequestId, Wake};
 use denali_devices::virtio::HostSlice;
@@ -69,11 +69,26 @@ impl Disk {
     /// # Errors
     /// When the files' sizes or the stripe unit are not usable, or the host refuses.
     pub fn new(files: Vec<OwnedFd>, options: &DiskOptions) -> Result<Self, SetupError> {
+        Self::with_ring(files, options, None)
+    }
+
+    /// The same, on a ring that was made before for the same issuer, if it is to have one.
+    ///
+    /// # Errors
+    /// As [`Disk::new`].
+    pub fn with_ring(
+        files: Vec<OwnedFd>,
+        options: &DiskOptions,
+        ring: Option<BareRing>,
+    ) -> Result<Self, SetupError> {
         let layout = layout(files.len(), options.stripe_unit)?;
         let mut alignment = Alignment::NONE;
         let mut read_only = false;
         for file in &files {
-            alignment = alignment.and(Alignment::of(file.as_fd(), options.direct));
+            alignment = alignment.and(match options.pages && options.direct {
+                true => Alignment::SAFE,
+                false => Alignment::of(file.as_fd(), options.direct),
+            });
             read_only |= opened_to_read(file)?;
         }
         let files = Files::new(files);
@@ -95,7 +110,7 @@ impl Disk {
             geometry,
             layout,
             alignment,
-            engine: engine(files, options)?,
+            engine: engine(files, options, ring)?,
             pieces: Vec::new(),
             free: Vec::new(),
             waiting: VecDeque::new(),
@@ -454,11 +469,15 @@ fn opened_to_read(file: &OwnedFd) -> Result<bool, SetupError> {
     Ok(flags & libc::O_ACCMODE == libc::O_RDONLY)
 }
 
-fn engine(files: Files, options: &DiskOptions) -> Result<Engine, SetupError> {
+fn engine(
+    files: Files,
+    options: &DiskOptions,
+    ring: Option<BareRing>,
+) -> Result<Engine, SetupError> {
     if options.method == Method::Plain {
         return Ok(Engine::Plain(Plain::new(files)));
     }
-    match Ring::new(files, options.issuer) {
+    match Ring::new(files, options.issuer, ring) {
         Ok(ring) => Ok(Engine::Ring(Box::new(ring))),
         Err((_, files)) if options.method == Method::Auto => Ok(Engine::Plain(Plain::new(files))),
         Err((error, _)) => Err(error),

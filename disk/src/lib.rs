@@ -36,6 +36,7 @@ pub use disk::Disk;
 pub use error::{OpenError, SetupError};
 pub use open::{Access, lock, open};
 pub use options::{DiskOptions, Issuer, Method};
+pub use ring::BareRing;
 
 /// What a disk calls once it is set up: the number, whether io_uring (true) or plain calls (false) need
 /// it, and why. For the sandbox's list.

@@ -31,6 +31,9 @@ pub struct DiskOptions {
     pub method: Method,
     /// Who does.
     pub issuer: Issuer,
+    /// What is read and written are whole pages in memory and on the disk, with which every disk is content:
+    /// the host is not asked what each file wants.
+    pub pages: bool,
     /// With several files: bytes that stay together in one of them, a power of two, at least 4,096.
     pub stripe_unit: u64,
 }
@@ -41,6 +44,7 @@ impl Default for DiskOptions {
             direct: false,
             method: Method::Auto,
             issuer: Issuer::ThisThread,
+            pages: false,
             stripe_unit: 64 << 10,
         }
     }

@@ -22,6 +22,11 @@ const COMPLETIONS: u32 = 512;
 /// Flag of `io_uring_enter`: do what completions have left to be done in this thread.
 const GET_EVENTS: u32 = 1;
 
+/// `IORING_REGISTER_FILES`: a disabled ring gets its files.
+const REGISTER_FILES: u32 = 2;
+/// `IORING_REGISTER_ENABLE_RINGS`: it works, and its restrictions hold.
+const REGISTER_ENABLE_RINGS: u32 = 12;
+
 /// The operations a ring is good for.
 const OPERATIONS: [u8; 6] = [
     opcode::Read::CODE,
@@ -43,11 +48,45 @@ pub(crate) struct Ring {
     files: Files,
 }
 
+/// A ring that is for no files yet: made and restricted, and of no use to anybody before it has files.
+///
+/// To give it some takes `io_uring_register` with [`BareRing::REGISTERS`], which no ring takes afterwards.
+pub struct BareRing {
+    ring: IoUring,
+    waker: Waker,
+}
+
+impl BareRing {
+    /// Operations of `io_uring_register` with which it gets its files and is enabled.
+    pub const REGISTERS: [u32; 2] = [REGISTER_FILES, REGISTER_ENABLE_RINGS];
+
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the host has no io_uring that can be restricted.
+    pub fn new(issuer: Issuer) -> Result<Self, SetupError> {
+        prepare(issuer).map_err(SetupError::NoRing)
+    }
+
+    /// Gives it its files, for good.
+    fn enable(&self, files: &Files) -> io::Result<()> {
+        let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let submitter = self.ring.submitter();
+        submitter.register_files(&descriptors)?;
+        submitter.register_enable_rings()
+    }
+}
+
 impl Ring {
-    /// A ring for these files, enabled and restricted.
-    pub(crate) fn new(files: Files, issuer: Issuer) -> Result<Self, (SetupError, Files)> {
-        match prepare(&files, issuer) {
-            Ok((ring, waker)) => Ok(Self { ring, waker, armed: false, calls: 0, files }),
+    /// A ring for these files, enabled and restricted: `made`, if one was made before.
+    pub(crate) fn new(
+        files: Files,
+        issuer: Issuer,
+        made: Option<BareRing>,
+    ) -> Result<Self, (SetupError, Files)> {
+        let made = made.map_or_else(|| prepare(issuer), Ok);
+        match made.and_then(|made| made.enable(&files).map(|()| made)) {
+            Ok(BareRing { ring, waker }) => Ok(Self { ring, waker, armed: false, calls: 0, files }),
             Err(error) => Err((SetupError::NoRing(error), files)),
         }
     }
@@ -142,7 +181,7 @@ impl Ring {
     }
 }
 
-fn prepare(files: &Files, issuer: Issuer) -> io::Result<(IoUring, Waker)> {
+fn prepare(issuer: Issuer) -> io::Result<BareRing> {
     let mut ring = build(issuer)?;
     ring.completion().disable_eventfd();
     let submitter = ring.submitter();
@@ -153,11 +192,8 @@ fn prepare(files: &Files, issuer: Issuer) -> io::Result<(IoUring, Waker)> {
     }
     let waker = Waker::new()?;
     submitter.register_eventfd(waker.signal())?;
-    let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
-    submitter.register_files(&descriptors)?;
     submitter.register_restrictions(&mut restrictions())?;
-    submitter.register_enable_rings()?;
-    Ok((ring, waker))
+    Ok(BareRing { ring, waker })
 }
 
 /// The few operations, on registered files, nothing further to be registered: for good.

@@ -21,7 +21,9 @@ pub mod process;
 pub use error::Error;
 pub use exit::PAGE_FAULT;
 pub use exit::{Exit, Fault, Width};
-pub use ram::{Backing, ExportedRegion, GuestRam, ImageCopy, ImagePart, Original};
+pub use ram::{
+    Backing, BareRam, ExportedRegion, GuestRam, ImageCopy, ImagePart, Original, open_account,
+};
 pub use registers::{GPR_NAMES, Registers};
 pub use state::{ExtendedState, StateError, VcpuState};
 

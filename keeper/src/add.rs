@@ -105,7 +105,9 @@ impl Keeper<'_> {
                 protocol: port.protocol.to_string(),
             });
         }
-        Kept::new(launch, (document, configured), (image, space), &mut self.shared)
+        let kept = Kept::new(launch, (document, configured), (image, space), &mut self.shared)?;
+        self.pool.expect(kept.likeness());
+        Ok(kept)
     }
 
     /// Takes up the guests that the state has.

@@ -6,6 +6,7 @@ use crate::fleet::Goal;
 use crate::guest::{Phase, State, TRIES_MAX};
 use crate::keeper::Keeper;
 use crate::signals::How;
+use crate::watcher::Token;
 use denali_abi::status::PARKED;
 use denali_client::Desired;
 use denali_control::{Received, Told, receive};
@@ -39,16 +40,26 @@ impl Keeper<'_> {
         }
     }
 
+    /// Hears from here on what the monitor of a guest says that was woken a while ago.
+    pub(crate) fn attend(&mut self, number: u32) {
+        if let Some(living) = self.guests[number as usize].living() {
+            // Where it cannot be watched, what it says is heard when it ends.
+            let _ = self.watcher.heed(living.monitor.channel.as_fd(), Token::Channel(number));
+        }
+    }
+
     fn told(&mut self, number: u32, told: Told) {
         let guest = &mut self.guests[number as usize];
         let State::Lives(living) = &mut guest.state else { return };
         let name = &guest.name;
         match told {
-            Told::Running {} => {
+            Told::Running { boot_ns } => {
                 living.phase = Phase::Running;
                 guest.tries = 0;
                 let pid = living.monitor.process;
-                let micros = clock::boot_ns().saturating_sub(living.since_ns) / 1000;
+                // A monitor is believed no time that is still to come.
+                let at_ns = boot_ns.min(clock::boot_ns());
+                let micros = at_ns.saturating_sub(living.since_ns) / 1000;
                 self.teller.tell(&match living.reason {
                     Reason::Start => Event::Started { name, pid },
                     _ => Event::Woken { name, micros },
@@ -103,6 +114,8 @@ impl Keeper<'_> {
         if guest.living().is_none() {
             return;
         }
+        // It may still have been to be heeded.
+        self.wheel.clear(number);
         let State::Lives(living) = std::mem::replace(&mut guest.state, State::Waits) else {
             return;
         };

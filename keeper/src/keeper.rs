@@ -13,7 +13,7 @@ use crate::teller::Teller;
 use crate::wake::start_waiting;
 use crate::watcher::{Happened, Token, Watcher};
 use crate::wheel::Wheel;
-use denali_launcher::{LaunchError, Shared, Waiting};
+use denali_launcher::{LaunchError, Pool, Shared, Waiting};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -29,6 +29,12 @@ const FAILED_PAUSE_MS: i32 = 1000;
 pub(crate) struct Pooled {
     pub(crate) monitor: Waiting,
     pub(crate) socket: Option<OwnedFd>,
+}
+
+impl AsRef<Waiting> for Pooled {
+    fn as_ref(&self) -> &Waiting {
+        &self.monitor
+    }
 }
 
 /// Looks after guests, in one thread: starts them, holds what wakes them while they are parked, wakes them,
@@ -47,7 +53,7 @@ pub struct Keeper<'a> {
     pub(crate) active: usize,
     /// Guests by their monitors' processes.
     pub(crate) children: HashMap<u32, u32>,
-    pub(crate) pool: Vec<Pooled>,
+    pub(crate) pool: Pool<Pooled>,
     /// Guests that have monitors.
     pub(crate) alive: usize,
     /// What is known beside of all guests of a host.
@@ -115,7 +121,7 @@ impl<'a> Keeper<'a> {
             left: Vec::new(),
             active: 0,
             children: HashMap::new(),
-            pool: Vec::new(),
+            pool: Pool::new(settings.pool),
             queue: VecDeque::new(),
             watcher,
             wheel: Wheel::new(clock::boot_ns()),
@@ -195,16 +201,13 @@ impl<'a> Keeper<'a> {
 
     /// A monitor that waits for a guest has ended.
     fn leaves_pool(&mut self, process: u32) {
-        let before = self.pool.len();
-        self.pool.retain(|pooled| pooled.monitor.process() != process);
-        if self.pool.len() < before {
-            self.remove_socket(process);
-        }
+        self.pool.forget(process);
+        self.remove_socket(process);
     }
 
     /// The pool is needed no more.
     pub(crate) fn empty_pool(&mut self) {
-        for pooled in std::mem::take(&mut self.pool) {
+        for pooled in self.pool.clear() {
             self.remove_socket(pooled.monitor.process());
         }
     }
@@ -218,6 +221,10 @@ impl<'a> Keeper<'a> {
         self.wheel.advance(now, &mut due);
         for number in due {
             let guest = &mut self.guests[number as usize];
+            if guest.living().is_some() {
+                self.attend(number);
+                continue;
+            }
             let by_time = if guest.is_due(now) { Reason::Timer } else { Reason::Again };
             let reason = guest.postponed.take().unwrap_or(by_time);
             self.wake(number, reason);
@@ -230,8 +237,7 @@ impl<'a> Keeper<'a> {
         if busy || self.may_take_from_queue() {
             return Some(0);
         }
-        let lacks = self.pool.len() < self.settings.pool && self.stops == 0;
-        lacks.then_some(self.pause_ms)
+        (self.pool.lacks().is_some() && self.stops == 0).then_some(self.pause_ms)
     }
 
     fn use_spare_time(&mut self) {
@@ -240,10 +246,14 @@ impl<'a> Keeper<'a> {
             if let Some((guest, reason)) = self.queue.pop_front() {
                 self.wake(guest, reason);
             }
-        } else if self.pool.len() < self.settings.pool && self.stops == 0 {
-            let (program, kvm) = (&self.settings.monitor, self.shared.kvm());
-            match start_waiting(program, kvm, self.fleet.as_deref()) {
-                Ok(pooled) => self.pool.push(pooled),
+        } else if let Some(likeness) = self.pool.lacks().filter(|_| self.stops == 0) {
+            match start_waiting(
+                &self.settings.monitor,
+                likeness,
+                &self.shared,
+                self.fleet.as_deref(),
+            ) {
+                Ok(pooled) => self.pool.add(pooled),
                 // Who wakes without one is told why it cannot be started.
                 Err(_) => self.pause_ms = FAILED_PAUSE_MS,
             }

@@ -7,10 +7,11 @@ use crate::fleet::Fleet;
 use crate::guest::{Guest, Living, State};
 use crate::keeper::{Keeper, Pooled, REFILL_PAUSE_MS};
 use crate::watcher::Token;
-use denali_launcher::{Kept, LaunchError, Monitor, Waiting, WakeError};
+use denali_launcher::spec::Likeness;
+use denali_launcher::{Kept, LaunchError, Monitor, Shared, Waiting, WakeError};
 use nix::sys::signal::Signal;
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -20,6 +21,9 @@ const PAUSE_NS: u64 = 1_000_000;
 /// How long a guest waits for the registry to have its last state, in ns, before it is looked again. Whoever finds a
 /// region two states ahead of the registry cannot tell whether they follow from what he knows.
 const UNWRITTEN_PAUSE_NS: u64 = 2_000_000;
+
+/// For how long what the monitor of a guest says that wakes because something came for it is not heard yet, in ns.
+const UNHEEDED_NS: u64 = 20_000_000;
 
 /// The longest pause is 2 to the power of this of the first.
 const PAUSES_MAX: u8 = 10;
@@ -77,18 +81,19 @@ impl Keeper<'_> {
             }
             return Ok(monitor);
         }
+        let likeness = ready.likeness();
         // One that was ended while it waited is told of by its end, and replaced here.
-        while let Some(Pooled { monitor, socket }) = self.pool.pop() {
+        while let Some(Pooled { monitor, socket }) = self.pool.take(likeness) {
             match ready.hand_to(monitor, streams, socket.as_ref().map(AsFd::as_fd)) {
-                Err(error) if error.passes && !self.pool.is_empty() => {}
-                Err(error) if error.passes => break,
+                Err(error) if error.passes => {}
                 handed => return handed,
             }
         }
         if let Some(fleet) = &mut self.fleet {
             fleet.totals.missed += 1;
         }
-        let Pooled { monitor, socket } = start_waiting(program, None, self.fleet.as_deref())?;
+        let made = start_waiting(program, likeness, &self.shared, self.fleet.as_deref())?;
+        let Pooled { monitor, socket } = made;
         ready.hand_to(monitor, streams, socket.as_ref().map(AsFd::as_fd))
     }
 
@@ -97,7 +102,16 @@ impl Keeper<'_> {
         let pid = monitor.process;
         self.children.insert(pid, number);
         // Where it cannot be watched, what it says is heard when it ends.
-        let _ = self.watcher.add(monitor.channel.as_fd(), Token::Channel(number));
+        let (channel, token) = (monitor.channel.as_fd(), Token::Channel(number));
+        let _ = match reason {
+            // That the guest runs must be known when its monitor ends, and is told before it runs; until its first
+            // answer is out, whoever is told would only be in its way.
+            Reason::Arrival if self.fleet.is_none() => {
+                self.wheel.set(number, since_ns.saturating_add(UNHEEDED_NS));
+                self.watcher.add_unheeded(channel, token)
+            }
+            _ => self.watcher.add(channel, token),
+        };
         self.desk.leave(number);
         let guest = &mut self.guests[number as usize];
         guest.lives = guest.lives.saturating_add(1);
@@ -148,13 +162,14 @@ fn wire(fleet: Option<&Fleet>, number: u32) -> Result<OwnedFd, WakeError> {
     network.connect(number).map_err(|error| later(format!("the switch: {error}")))
 }
 
-/// Starts a monitor that waits; with `kvm` it makes its machine in advance.
+/// Starts a monitor that waits for a guest like this one.
 pub(crate) fn start_waiting(
     program: &Path,
-    kvm: Option<BorrowedFd<'_>>,
+    likeness: Likeness,
+    shared: &Shared,
     fleet: Option<&Fleet>,
 ) -> Result<Pooled, WakeError> {
-    let monitor = Waiting::start(program, kvm)?;
+    let monitor = Waiting::start(program, likeness, shared)?;
     let socket = fleet.map(|fleet| fleet.socket_for(monitor.process())).transpose()?;
     Ok(Pooled { monitor, socket })
 }

@@ -53,6 +53,16 @@ impl Watcher {
         self.control(ControlOptions::EPOLL_CTL_ADD, descriptor, Events::EPOLLIN, token)
     }
 
+    /// Tells of a descriptor when it hangs up; and of everything from [`Watcher::heed`] on.
+    pub(crate) fn add_unheeded(&self, descriptor: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        self.control(ControlOptions::EPOLL_CTL_ADD, descriptor, Events::empty(), token)
+    }
+
+    /// Tells of a descriptor that was added whenever it is readable, also if it is so already.
+    pub(crate) fn heed(&self, descriptor: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        self.control(ControlOptions::EPOLL_CTL_MOD, descriptor, Events::EPOLLIN, token)
+    }
+
     /// Tells of a descriptor the next time it is readable, and not again. A descriptor that is never
     /// readable by itself, such as a file's, is never told of.
     pub(crate) fn once(&self, descriptor: BorrowedFd<'_>, token: Token) -> io::Result<()> {
@@ -171,6 +181,24 @@ mod tests {
         assert!(watcher.wait(Some(0)).unwrap().is_empty());
         let (reader, writer) = io::pipe().unwrap();
         watcher.add(reader.as_fd(), token).unwrap();
+        drop(writer);
+        assert!(matches!(watcher.wait(None).unwrap()[..], [Happened { hung_up: true, .. }]));
+    }
+
+    #[test]
+    fn what_is_not_heeded_yet_wakes_nobody_and_is_not_lost() {
+        let mut watcher = Watcher::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let token = Token::Channel(3);
+        watcher.add_unheeded(reader.as_fd(), token).unwrap();
+        writer.write_all(b"x").unwrap();
+        assert!(watcher.wait(Some(0)).unwrap().is_empty());
+        watcher.heed(reader.as_fd(), token).unwrap();
+        let happened = watcher.wait(None).unwrap();
+        assert!(matches!(happened[..], [Happened { token: t, .. }] if t == token));
+        watcher.remove(reader.as_fd());
+        let (reader, writer) = io::pipe().unwrap();
+        watcher.add_unheeded(reader.as_fd(), token).unwrap();
         drop(writer);
         assert!(matches!(watcher.wait(None).unwrap()[..], [Happened { hung_up: true, .. }]));
     }

@@ -4,13 +4,31 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Uid, geteuid};
+use std::fs::{DirBuilder, remove_dir};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Who else than a file's owner may do what.
 const OTHERS: libc::mode_t = 0o077;
 const OTHERS_WRITE: libc::mode_t = 0o022;
 const STICKY: libc::mode_t = libc::S_ISVTX;
+
+/// A folder that is empty for good: it has no name any more, so that nobody can put anything in it. `None` where the
+/// host has no room for one.
+pub(crate) fn empty_folder() -> Option<OwnedFd> {
+    /// Makes names differ within a process.
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let name = format!("denali-empty-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    DirBuilder::new().mode(0o500).create(&path).ok()?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = open(&path, flags, Mode::empty());
+    let removed = remove_dir(&path);
+    opened.ok().filter(|_| removed.is_ok())
+}
 
 /// Opens a folder, to make or open files in it.
 ///

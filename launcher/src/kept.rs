@@ -1,14 +1,15 @@
 //! A guest that is given to one monitor after the other: what it needs stays open between them.
 
 use crate::error::{LaunchError, WakeError, host};
+use crate::folder::empty_folder;
 use crate::image::SealedImage;
 use crate::inherit::FIRST;
 use crate::pool::{Monitor, Waiting, start_apart};
 use crate::prepare::{Launch, seal_spec};
 use crate::spawn::Streams;
 use crate::spec::{
-    CommitSpec, ConsoleBackendSpec, HypervisorSpec, MachineSpec, NetBackendSpec, PublishedSocket,
-    ResumeSpec,
+    CommitSpec, ConsoleBackendSpec, HypervisorSpec, Likeness, MachineSpec, NetBackendSpec,
+    PublishedSocket, ResumeSpec,
 };
 use crate::swap::{ClosedSpace, RegionError, SwapSpace};
 use denali_config::{Document, Guest, NetBackend};
@@ -32,6 +33,8 @@ pub struct Shared {
     userfault: Option<Rc<OwnedFd>>,
     /// Snapshots that clones wait to start from, by file system and file.
     templates: HashMap<(u64, u64), Weak<OwnedFd>>,
+    /// A folder that is empty for good.
+    empty: Option<OwnedFd>,
 }
 
 /// A guest that has no monitor, or had one before.
@@ -94,7 +97,8 @@ impl Shared {
     pub fn new() -> Result<Self, LaunchError> {
         let key = Key::random()
             .map_err(|error| LaunchError::Host(format!("cannot make a key: {error}")))?;
-        Ok(Self { key, kvm: None, userfault: None, templates: HashMap::new() })
+        let (templates, empty) = (HashMap::new(), empty_folder());
+        Ok(Self { key, kvm: None, userfault: None, templates, empty })
     }
 
     /// `/dev/kvm`, if a guest has needed it.
@@ -113,6 +117,17 @@ impl Shared {
             *known = Rc::downgrade(&template);
             template
         }))
+    }
+
+    /// The root of monitors that wait, if the host has room for it.
+    pub(crate) fn empty_root(&self) -> Option<BorrowedFd<'_>> {
+        self.empty.as_ref().map(AsFd::as_fd)
+    }
+
+    /// `/dev/userfaultfd`, if a guest has needed it and it can be had.
+    #[must_use]
+    pub fn userfault(&self) -> Option<BorrowedFd<'_>> {
+        self.userfault.as_ref().map(|device| device.as_fd())
     }
 }
 
@@ -178,6 +193,12 @@ impl Kept {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// What a monitor can be made for in advance that is to have it.
+    #[must_use]
+    pub fn likeness(&self) -> Likeness {
+        Likeness::of(&self.spec)
     }
 
     /// Its configuration as JSON: a document whose paths are absolute.
@@ -305,6 +326,12 @@ impl Kept {
 }
 
 impl Ready<'_> {
+    /// What a monitor can be made for in advance that is to have it.
+    #[must_use]
+    pub fn likeness(&self) -> Likeness {
+        Likeness::of(&self.spec)
+    }
+
     /// Whether it has a port of the switch, to which a wire must lead.
     #[must_use]
     pub fn needs_wire(&self) -> bool {

@@ -17,7 +17,7 @@ const PART: usize = 32;
 pub(crate) struct Wanted {
     pub(crate) page: PageNumber,
     pub(crate) entry: Entry,
-    /// Its place in the destination, in pages.
+    /// Its place: in the destination, in pages; or an address.
     pub(crate) place: usize,
 }
 

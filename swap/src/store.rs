@@ -1,6 +1,6 @@
 //! The store: pages that are out, and how they go and come.
 
-use crate::ahead::{Ahead, Fetched};
+use crate::ahead::{Ahead, Fetched, Place};
 use crate::cluster::Clusters;
 use crate::error::StoreError;
 use crate::key::WrappedKey;
@@ -186,6 +186,35 @@ impl<B: BlockBackend> Store<B> {
     /// # Errors
     /// When the host has no memory for them.
     pub fn fetch(&mut self, pages: &[PageNumber]) -> Result<(), StoreError> {
+        // SAFETY: there are no places.
+        unsafe { self.fetch_from(pages, None) }
+    }
+
+    /// As [`Store::fetch`], but each page is read, and opened, at its place. If one cannot be had, all these places
+    /// are zeroes.
+    ///
+    /// # Safety
+    /// Each page has a place of its own: writable memory that stays mapped until [`Store::fetched`] has returned
+    /// or the store was dropped. Until then nobody else touches it.
+    ///
+    /// # Errors
+    /// As for [`Store::fetch`].
+    pub unsafe fn fetch_to(
+        &mut self,
+        pages: &[PageNumber],
+        place: &Place<'_>,
+    ) -> Result<(), StoreError> {
+        // SAFETY: the caller's.
+        unsafe { self.fetch_from(pages, Some(place)) }
+    }
+
+    /// # Safety
+    /// As for [`Store::fetch_to`], if there are places.
+    unsafe fn fetch_from(
+        &mut self,
+        pages: &[PageNumber],
+        place: Option<&Place<'_>>,
+    ) -> Result<(), StoreError> {
         let _ = self.fetched();
         let want = |&page: &PageNumber| {
             let entry = self.entries.get(page.0).copied()?;
@@ -193,7 +222,10 @@ impl<B: BlockBackend> Store<B> {
         };
         let wanted: Vec<Wanted> = pages.iter().filter_map(want).collect();
         if !wanted.is_empty() {
-            self.ahead = Some(Ahead::begin(&mut self.transfers, &self.options, wanted)?);
+            // SAFETY: the caller's; whatever is read ahead is waited for by `fetched`, or when the transfers
+            // are dropped.
+            let ahead = unsafe { Ahead::begin(&mut self.transfers, &self.options, wanted, place) };
+            self.ahead = Some(ahead?);
         }
         Ok(())
     }
@@ -204,19 +236,7 @@ impl<B: BlockBackend> Store<B> {
     /// As for [`Store::read`]; nothing is had of any page then.
     pub fn fetched(&mut self) -> Result<Option<Fetched>, StoreError> {
         let Some(ahead) = self.ahead.take() else { return Ok(None) };
-        ahead.arrive(&mut self.transfers)?.open(&mut self.sealer).map(Some)
-    }
-
-    /// As [`Store::fetched`], and begins to read the next pages as [`Store::fetch`] does: they come while the others
-    /// are opened.
-    ///
-    /// # Errors
-    /// As for both.
-    pub fn fetched_before(&mut self, next: &[PageNumber]) -> Result<Option<Fetched>, StoreError> {
-        let ahead = self.ahead.take();
-        let arrived = ahead.map(|ahead| ahead.arrive(&mut self.transfers)).transpose()?;
-        self.fetch(next)?;
-        arrived.map(|arrived| arrived.open(&mut self.sealer)).transpose()
+        ahead.finish(&mut self.transfers, &mut self.sealer).map(Some)
     }
 
     /// The page is in memory again: it leaves the store, and is not put there by a flush that is still to

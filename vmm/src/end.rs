@@ -3,33 +3,15 @@
 use crate::devices::DeviceCounters;
 use crate::last_words;
 use crate::output::Output;
+use crate::prepared::Prepared;
 use crate::report::Counters;
 use crate::report::CrashReport;
 use crate::start;
 use denali_abi::status::{ENDED_BY_SIGNAL, GUEST_CRASHED, HOST_LACKS, MONITOR_FAILED, PARKED};
-use denali_hypervisor::kvm::BareMachine;
 use denali_launcher::spec::MachineSpec;
 use denali_vcpu::ClockStart;
 use serde::Serialize;
 use std::fmt;
-use std::os::fd::OwnedFd;
-
-/// What a monitor can make before it knows its guest.
-#[derive(Default)]
-pub struct Prepared {
-    /// A machine that waits for its memory.
-    pub(crate) machine: Option<BareMachine>,
-}
-
-impl Prepared {
-    /// As much as can be; with KVM, whose device that is, a machine of it. Where it cannot be made now, it is made,
-    /// and refused, when there is a guest.
-    #[must_use]
-    pub fn new(kvm: Option<OwnedFd>) -> Self {
-        denali_swap::get_ready();
-        Self { machine: kvm.and_then(|device| BareMachine::new(device).ok()) }
-    }
-}
 
 /// Runs the guest that `spec` describes, and ends the process with the exit status that
 /// `docs/exit-codes.md` gives for how it went. A guest that cannot be run is told of in one line.

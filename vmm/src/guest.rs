@@ -6,13 +6,13 @@ use denali_abi::frame::{GPR_RDI, GPR_RSP};
 use denali_abi::layout::{ARGUMENTS, BOOT_INFORMATION};
 use denali_abi::registers::NO_DEADLINE;
 use denali_arch::image::Image;
-use denali_hypervisor::{Backing, GuestRam, ImageCopy, ImagePart, Registers};
+use denali_hypervisor::{Backing, BareRam, GuestRam, ImageCopy, ImagePart, Registers};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::uio::pread;
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
@@ -24,7 +24,7 @@ pub(crate) struct ImageFile {
 
 impl ImageFile {
     pub(crate) fn new(descriptor: OwnedFd) -> Result<Self, StartError> {
-        let status = nix::sys::stat::fstat(&descriptor)
+        let status = status_of(&descriptor)
             .map_err(|source| StartError::Host { what: "look at the image", source })?;
         let length = usize::try_from(status.st_size).unwrap_or(0);
         Ok(Self { descriptor, length })
@@ -46,6 +46,17 @@ impl ImageFile {
             .map_err(|source| StartError::Host { what: "map the image", source })?;
         Ok(MappedImage(Some((start, length))))
     }
+}
+
+/// What the host says of an open file. By `fstat` itself, which takes no path: the C library's calls `newfstatat`,
+/// which the sandbox does not have.
+fn status_of(file: &OwnedFd) -> nix::Result<libc::stat> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the structure is the kernel's, and writable during the call.
+    let done = unsafe { libc::syscall(libc::SYS_fstat, file.as_raw_fd(), status.as_mut_ptr()) };
+    nix::errno::Errno::result(done)?;
+    // SAFETY: the call has filled it in.
+    Ok(unsafe { status.assume_init() })
 }
 
 /// The image's bytes, until it is dropped.
@@ -93,15 +104,18 @@ pub(crate) enum Memory {
     InSnapshot((OwnedFd, u64)),
 }
 
-/// Makes the memory of a guest with its image loaded.
+/// Makes the memory of a guest with its image loaded, of what is `mapped`, if something is.
 pub(crate) fn load(
     image: &Image,
     file: ImageFile,
     (memory_size, memory): (u64, Memory),
-    backing: Backing,
+    (backing, mapped): (Backing, Option<BareRam>),
 ) -> Result<GuestRam, StartError> {
     let space = image.address_space(memory_size)?;
-    let mut ram = GuestRam::new(space, backing)?;
+    let mut ram = match mapped {
+        Some(mapped) => GuestRam::in_place(space, mapped)?,
+        None => GuestRam::new(space, backing)?,
+    };
     let is_fresh = matches!(memory, Memory::Fresh);
     if let Memory::InSnapshot((file, offset)) = memory {
         ram.map_base(file, offset)?;

@@ -12,10 +12,12 @@ mod guest;
 mod last_words;
 mod machine;
 mod output;
+mod prepared;
 pub mod report;
 mod residence;
 mod sandbox;
 mod start;
 
 pub use denali_vcpu::ClockStart;
-pub use end::{Prepared, run_prepared, run_to_end};
+pub use end::{run_prepared, run_to_end};
+pub use prepared::Prepared;

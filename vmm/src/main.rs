@@ -1,7 +1,7 @@
 //! `denali-vmm`: runs the one guest described by the descriptor whose number is its only argument.
 //!
-//! That is a file with the machine, or a socket through which a keeper hands one over later; descriptor 3 is
-//! `/dev/kvm` then, if it is not the socket, and as much is made in advance as can be.
+//! That is a file with the machine, or a socket through which a keeper hands one over later: then as much is made
+//! in advance as can be, and the sandbox is entered, before there is a guest.
 //!
 //! It has a C `main`: the standard library's start makes a dozen system calls (it reads
 //! `/proc/self/maps` for the guard of a stack that never grows) that every start of a guest would pay.
@@ -12,7 +12,7 @@ use denali_launcher::spec::MachineSpec;
 use denali_vmm::{ClockStart, Prepared};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::process::exit;
 
@@ -21,8 +21,8 @@ use std::process::exit;
 extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) -> libc::c_int {
     let started = ClockStart::now();
     let (spec, started, prepared) = match machine() {
-        Ok(Machine::Described(spec)) => (spec, started, Prepared::default()),
-        Ok(Machine::HandedOver(spec, prepared)) => (spec, ClockStart::now(), prepared),
+        Ok(Machine::Described(spec)) => (*spec, started, Prepared::default()),
+        Ok(Machine::HandedOver(spec, prepared)) => (*spec, ClockStart::now(), *prepared),
         Ok(Machine::None) => exit(0),
         Err(why) => {
             eprintln!("denali-vmm: {why}; it is started by `denali run`, not by hand");
@@ -35,9 +35,9 @@ extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) 
 /// What the monitor is to run.
 enum Machine {
     /// The machine in a file.
-    Described(MachineSpec),
+    Described(Box<MachineSpec>),
     /// One that a keeper handed over, after a while.
-    HandedOver(MachineSpec, Prepared),
+    HandedOver(Box<MachineSpec>, Box<Prepared>),
     /// None: the keeper has gone.
     None,
 }
@@ -45,24 +45,25 @@ enum Machine {
 fn machine() -> Result<Machine, String> {
     let mut file = File::from(argument()?);
     if is_socket(&file) {
-        touch_program();
-        let prepared = prepare(file.as_raw_fd());
-        let machine = denali_launcher::await_machine(file.into())?;
-        return Ok(machine.map_or(Machine::None, |spec| Machine::HandedOver(spec, prepared)));
+        return wait_for_guest(file.into());
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|error| format!("cannot read the machine: {error}"))?;
     let machine = serde_json::from_slice(&text);
     machine
-        .map(Machine::Described)
+        .map(|spec| Machine::Described(Box::new(spec)))
         .map_err(|error| format!("cannot understand the machine: {error}"))
 }
 
-/// Makes what can be made before there is a guest; `socket` is where it will come from.
-fn prepare(socket: RawFd) -> Prepared {
-    const KVM: RawFd = 3;
-    // SAFETY: the launcher passed this descriptor to this process for this one use.
-    Prepared::new((socket != KVM).then(|| unsafe { OwnedFd::from_raw_fd(KVM) }))
+/// Makes what can be made before there is a guest, and waits for it at `socket`.
+fn wait_for_guest(socket: OwnedFd) -> Result<Machine, String> {
+    let Some(preparation) = denali_launcher::await_preparation(socket.as_fd())? else {
+        return Ok(Machine::None);
+    };
+    touch_program();
+    let prepared = Prepared::new(&preparation);
+    let machine = denali_launcher::await_machine(socket, prepared.asked_to_end())?;
+    Ok(machine.map_or(Machine::None, |spec| Machine::HandedOver(spec.into(), prepared.into())))
 }
 
 unsafe extern "C" {

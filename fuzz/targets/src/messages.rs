@@ -69,7 +69,7 @@ pub fn control_seeds() -> Vec<Vec<u8>> {
         pages: 300,
     };
     let told = [
-        Told::Running {},
+        Told::Running { boot_ns: 1 },
         Told::Parking {},
         Told::Status(status),
         Told::SwappedOut { pages: 300 },

@@ -12,6 +12,9 @@ const KVM_GET_XSAVE2: libc::c_ulong = 0x9000_aecf;
 /// other, as the host's KVM has it.
 pub const SAVE_IOCTLS: [libc::c_ulong; 2] = [KVM_GET_XSAVE, KVM_GET_XSAVE2];
 
+/// Requests of [`Vcpu::restore`](crate::Vcpu::restore) beyond those with which a vCPU runs.
+pub const RESTORE_IOCTLS: [libc::c_ulong; 1] = [KVM_SET_XSAVE];
+
 /// Bytes of what the first two requests transfer on hosts that do not say otherwise.
 const PLAIN_BYTES: usize = 4096;
 

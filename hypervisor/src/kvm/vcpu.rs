@@ -32,7 +32,23 @@ pub(super) struct KvmVcpu {
     stopped: Stopped,
     /// A restored guest still has to take a trap, which KVM does not know of.
     trap: bool,
-    tsc_offset: u64,
+    counter: Counter,
+}
+
+/// The guest's time-stamp counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counter {
+    /// How far it is ahead of the host's.
+    offset: u64,
+    /// Its frequency, where the host tells it.
+    khz: Option<u32>,
+}
+
+impl Counter {
+    /// That of a vCPU.
+    pub(super) fn of(fd: &VcpuFd) -> Self {
+        Self { offset: measure_tsc_offset(fd), khz: fd.get_tsc_khz().ok().filter(|&khz| khz > 0) }
+    }
 }
 
 /// What must happen before the guest's registers are what it will continue with.
@@ -51,14 +67,13 @@ impl KvmVcpu {
     pub(super) fn new(
         mut fd: VcpuFd,
         memory: Rc<Memory>,
-        exchange: Exchange,
+        (exchange, counter): (Exchange, Counter),
         entry: &Registers,
     ) -> Result<Self, Error> {
         fd.set_sync_valid_reg(SyncReg::Register);
         fd.set_sync_valid_reg(SyncReg::VcpuEvents);
-        let tsc_offset = measure_tsc_offset(&fd);
-        let mut vcpu =
-            Self { fd, memory, exchange, stopped: Stopped::Clean, trap: false, tsc_offset };
+        let (stopped, trap) = (Stopped::Clean, false);
+        let mut vcpu = Self { fd, memory, exchange, stopped, trap, counter };
         vcpu.set_registers(entry)?;
         Ok(vcpu)
     }
@@ -309,11 +324,11 @@ impl Vcpu for KvmVcpu {
     }
 
     fn tsc_offset(&self) -> u64 {
-        self.tsc_offset
+        self.counter.offset
     }
 
     fn tsc_khz(&self) -> Option<u32> {
-        self.fd.get_tsc_khz().ok().filter(|&khz| khz > 0)
+        self.counter.khz
     }
 }
 

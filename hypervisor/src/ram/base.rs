@@ -1,6 +1,6 @@
 //! Guest RAM that starts as a file has it: guests that are copies of one snapshot share its pages.
 
-use super::pages::{FIRST_PAGE, PAGE};
+use super::pages::{FIRST_PAGE, PAGE, advise_small_pages};
 use super::resident::page_run;
 use super::sparse::data_runs;
 use super::{Backing, GuestRam};
@@ -56,7 +56,7 @@ impl GuestRam {
         if self.backing == Backing::Private {
             let mapped = Some((file.as_fd(), offset));
             map_at(Some(self.base), length as usize, mapped, false)?;
-            self.advise_small_pages(self.base, length as usize);
+            advise_small_pages(self.base, length as usize);
         } else {
             for run in &runs {
                 let at = self.pointer(u64::from(FIRST_PAGE) * PAGE as u64 + (run.start - offset));
@@ -93,7 +93,7 @@ impl GuestRam {
         }
         if length > 0 {
             map_at(Some(start), length, None, false).map_err(io::Error::other)?;
-            self.advise_small_pages(start, length);
+            advise_small_pages(start, length);
         }
         Ok(())
     }

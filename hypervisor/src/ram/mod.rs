@@ -5,6 +5,7 @@
 //! | `access` | what devices may do: what the guest may |
 //! | `image` | the parts and copies of the image |
 //! | `base` | memory that starts as a file has it: copies of a guest |
+//! | `bare` | memory that is mapped before there is a guest |
 //! | `resident` | which pages take memory of the guest's own |
 //! | `originals` | what a page was before the guest changed it |
 //! | `pages` | pages that leave memory and come back |
@@ -13,6 +14,7 @@
 //! Pages are named by their numbers: guest address / 4096.
 
 mod access;
+mod bare;
 mod base;
 mod image;
 mod originals;
@@ -22,8 +24,10 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
+pub use bare::BareRam;
 pub use image::{ImageCopy, ImagePart};
 pub use originals::Original;
+pub use resident::open_account;
 
 use crate::Error;
 use crate::mapping::{create_memfd, map_at, map_with_front, unmap};
@@ -32,6 +36,7 @@ use denali_abi::layout::{RAM_START, VIRTUAL_REGISTERS};
 use denali_abi::registers::VirtualRegisters;
 use denali_arch::space::AddressSpace;
 use image::Image;
+use pages::advise_small_pages;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use vm_memory::guest_memory::{Error as AccessError, Result};
@@ -98,26 +103,41 @@ impl GuestRam {
     pub fn new(space: AddressSpace, backing: Backing) -> std::result::Result<Self, Error> {
         let length = (space.memory_size() - RAM_START) as usize;
         let memfd = match backing {
-            Backing::Private => None,
-            Backing::Shared | Backing::Exported => Some(create_memfd(length as u64)?),
+            Backing::Private => {
+                let memory = BareRam::new(space.memory_size())?;
+                return Self::in_place(space, memory);
+            }
+            Backing::Shared | Backing::Exported => create_memfd(length as u64)?,
         };
-        let file = memfd.as_ref().map(AsFd::as_fd);
         let (base, front) = if backing.has_front() {
-            map_with_front(length, file)?
+            map_with_front(length, Some(memfd.as_fd()))?
         } else {
-            (map_at(None, length, file.map(|file| (file, 0)), true)?, 0)
+            (map_at(None, length, Some((memfd.as_fd(), 0)), true)?, 0)
         };
-        let (image, original, pagemap) = (None, None, None);
-        let ram = Self { base, front, space, backing, memfd, image, original, pagemap };
-        ram.advise_small_pages(ram.base, length);
-        Ok(ram)
+        advise_small_pages(base, length);
+        Ok(Self::new_at(base, front, space, (backing, Some(memfd))))
     }
 
-    /// Huge pages would make an idle guest's few touched pages cost megabytes.
-    fn advise_small_pages(&self, start: NonNull<u8>, length: usize) {
-        // SAFETY: the range belongs to the mapping, and the advice changes no content; it may fail
-        // harmlessly where there are no huge pages.
-        unsafe { libc::madvise(start.as_ptr().cast(), length, libc::MADV_NOHUGEPAGE) };
+    /// The same of [`Backing::Private`] memory that was mapped before.
+    ///
+    /// # Errors
+    /// When it has another size.
+    pub fn in_place(space: AddressSpace, memory: BareRam) -> std::result::Result<Self, Error> {
+        if memory.memory_size() != space.memory_size() {
+            return Err(Error::Misuse("memory was mapped for a guest of another size"));
+        }
+        let (base, front) = (memory.into_base(), RAM_START as usize);
+        Ok(Self::new_at(base, front, space, (Backing::Private, None)))
+    }
+
+    fn new_at(
+        base: NonNull<u8>,
+        front: usize,
+        space: AddressSpace,
+        (backing, memfd): (Backing, Option<OwnedFd>),
+    ) -> Self {
+        let (image, original, pagemap) = (None, None, None);
+        Self { base, front, space, backing, memfd, image, original, pagemap }
     }
 
     /// The guest's address space.

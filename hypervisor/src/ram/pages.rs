@@ -91,6 +91,16 @@ impl GuestRam {
         }
     }
 
+    /// Where a page is mapped that is about to be filled by the host's own means, such as a disk's: pages of
+    /// RAM that are no parts of the image. It stays mapped as long as this memory lives.
+    ///
+    /// # Errors
+    /// When there is no such page, or it is a part of the image.
+    pub fn host_place(&self, page: u32) -> io::Result<NonNull<[u8; PAGE]>> {
+        let (start, _) = self.place_beside_image(&(page..page.saturating_add(1)))?;
+        Ok(start.cast())
+    }
+
     /// Where pages are mapped, and how many bytes they have.
     pub(super) fn place(&self, pages: &Range<u32>) -> io::Result<(NonNull<u8>, usize)> {
         let all = self.pages();
@@ -128,4 +138,11 @@ impl GuestRam {
 pub(super) fn unsupported() -> io::Error {
     let text = "pages cannot leave memory that processes of devices map";
     io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// Huge pages would make an idle guest's few touched pages cost megabytes.
+pub(super) fn advise_small_pages(start: NonNull<u8>, length: usize) {
+    // SAFETY: the range belongs to a mapping of the caller's, and the advice changes no content; it may fail
+    // harmlessly where there are no huge pages.
+    unsafe { libc::madvise(start.as_ptr().cast(), length, libc::MADV_NOHUGEPAGE) };
 }

@@ -8,10 +8,19 @@ use nix::sys::uio::pread;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Pages whose entries are read at once.
 const AT_ONCE: usize = 4096;
+
+/// Opens the host's account of this process's pages, whatever memory it will have.
+///
+/// # Errors
+/// When there is no `/proc`.
+pub fn open_account() -> std::result::Result<OwnedFd, Error> {
+    let pagemap = File::open("/proc/self/pagemap");
+    Ok(pagemap.map_err(Error::host("open /proc/self/pagemap"))?.into())
+}
 
 impl GuestRam {
     /// Opens what [`GuestRam::resident_pages`] needs: before the sandbox, which opens nothing.
@@ -20,10 +29,14 @@ impl GuestRam {
     /// When there is no `/proc`.
     pub fn watch_pages(&mut self) -> std::result::Result<(), Error> {
         if self.backing == Backing::Private {
-            let pagemap = File::open("/proc/self/pagemap");
-            self.pagemap = Some(pagemap.map_err(Error::host("open /proc/self/pagemap"))?.into());
+            self.watch_pages_by(open_account()?);
         }
         Ok(())
+    }
+
+    /// The same with what [`open_account`] has opened before.
+    pub fn watch_pages_by(&mut self, account: OwnedFd) {
+        self.pagemap = Some(account);
     }
 
     /// The pages that were written or touched, in order, those included that the host itself has swapped.

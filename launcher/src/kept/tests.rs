@@ -130,7 +130,7 @@ fn hand_with(
     assert!(ready.is_handy());
     let null = File::open("/dev/null").unwrap();
     let (socket, theirs) = pair().unwrap();
-    let waiting = Waiting::new(7, socket);
+    let waiting = Waiting::new(7, socket, ready.likeness());
     let monitor = ready.hand_to(waiting, [null.as_fd(), output, null.as_fd()], listener).unwrap();
     assert_eq!(monitor.process, 7);
     let mut message = Vec::new();

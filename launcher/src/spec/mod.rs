@@ -6,6 +6,7 @@ mod cpu;
 mod descriptors;
 mod limit;
 mod net;
+mod preparation;
 mod swap;
 
 pub use block::{BlockBackendSpec, BlockSpec, IoSpec};
@@ -13,6 +14,7 @@ pub use console::{ConsoleBackendSpec, ConsoleSpec, EntropySpec};
 pub use cpu::CpuSpec;
 pub use limit::{BucketSpec, LimitSpec};
 pub use net::{NetBackendSpec, NetSpec, PublishSpec, PublishedSocket, UserSpec};
+pub use preparation::{Likeness, PreparationSpec};
 pub use swap::{CommitSpec, ControlSpec, ParkSpec, ResumeSpec, STATE_MAX, SwapSpec};
 
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,15 @@
 //! What a store does when nothing goes wrong, and when one thing does.
 
-use super::backends::{Files, Medium, Memory};
+use super::backends::{Faulty, Files, Medium, Memory};
 use super::{GUEST, content, format, get, key, open, options, put_all};
-use crate::{Commit, Key, PAGE, PageNumber, Store, StoreError, WrappedKey, peek, region_size};
+use crate::manifest::Entry;
+use crate::{
+    Commit, Key, Mapping, PAGE, PageNumber, Store, StoreError, WrappedKey, peek, region_size,
+};
 use denali_disk::{Disk, DiskOptions, Method};
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr::NonNull;
 
 #[test]
 fn pages_go_out_and_come_back_on_real_disks() {
@@ -62,20 +66,45 @@ fn pages_that_are_fetched_come_as_those_that_are_read() {
         store.fetch(&all).unwrap();
         let fetched = store.fetched().unwrap().unwrap();
         assert!((1000..all.len()).contains(&fetched.pages.len()), "no more than is read at a time");
-        let mut parts = all.chunks(500);
-        store.fetch(parts.next().unwrap()).unwrap();
-        let mut come = 0;
-        while let Some(fetched) = store.fetched_before(parts.next().unwrap_or_default()).unwrap() {
-            come += fetched.pages.len();
-            for (page, bytes) in fetched.pages.iter().zip(fetched.contents()) {
-                assert_eq!(bytes[..], content(page.0, 1));
-            }
-        }
-        assert_eq!(come, all.len());
         store.fetch(&all).unwrap();
         assert_eq!(get::<Files>(&mut store, 2000).unwrap(), content(2000, 1), "reading goes on");
         store.fetch(&all).unwrap();
     }
+}
+
+#[test]
+fn pages_that_are_fetched_to_places_come_there_or_leave_zeroes() {
+    let region = options(300);
+    let disk = DiskOptions { direct: true, ..DiskOptions::default() };
+    let files = Files::new(2, disk, &region);
+    let mut store = format(&files, &region);
+    put_all::<Files>(&mut store, 256..400, 1);
+    let pages: Vec<_> = [300, 299, 256, 399, 301].map(PageNumber).to_vec();
+    // Some places lie one after the other, as pages do in a guest.
+    let mut memory = Mapping::new(400 * PAGE).unwrap();
+    let start = memory.bytes_mut().as_mut_ptr() as usize;
+    let place = |page: PageNumber| {
+        NonNull::new((start + page.0 as usize * PAGE) as *mut [u8; PAGE]).unwrap()
+    };
+    let fetch = |store: &mut Store<Faulty<Disk>>| {
+        // SAFETY: the places are pages of `memory`, which lives longer than the store, and at which nobody
+        // looks before `fetched` has returned.
+        unsafe { store.fetch_to(&pages, &place) }.unwrap();
+        store.fetched()
+    };
+    let fetched = fetch(&mut store).unwrap().unwrap();
+    assert_eq!(fetched.pages.len(), pages.len());
+    assert!(fetched.contents().is_empty(), "they are elsewhere");
+    for page in &pages {
+        let bytes = &memory.bytes()[page.0 as usize * PAGE..][..PAGE];
+        assert_eq!(bytes, content(page.0, 1), "{page:?}");
+        assert!(store.contains(*page), "they stay in the store");
+    }
+    assert!(memory.bytes()[..256 * PAGE].iter().all(|&byte| byte == 0), "and nowhere else");
+    let entry = *store.entries.get(299).unwrap();
+    store.entries.insert(299, Entry { tag: [0; 16], ..entry });
+    assert!(matches!(fetch(&mut store), Err(StoreError::Page(PageNumber(299)))));
+    assert!(memory.bytes().iter().all(|&byte| byte == 0), "nothing of what came is left");
 }
 
 #[test]

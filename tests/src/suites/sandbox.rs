@@ -1,11 +1,15 @@
 //! The sandbox as the kernel shows it: what a monitor and its guest's process still have and may do.
 
+use super::park::keeping::kept;
 use super::web::serve;
 use crate::backend::Backend;
 use crate::guest::{Guest, wait_until};
+use crate::home::Home;
 use crate::http::{Client, get};
+use crate::keeper::Keeper;
 use crate::process::{self, Mapping};
 use crate::registry::{Case, Need, Suite};
+use serde_json::json;
 use std::io::ErrorKind;
 
 pub fn suite() -> Suite {
@@ -18,6 +22,8 @@ pub fn suite() -> Suite {
             Case::each("only_expected_descriptors", descriptors),
             Case::each("descriptors_do_not_pile_up", piling_up),
             Case::each("no_memory_is_writable_and_executable", monitor_memory),
+            Case::each("a_waiting_monitor_is_confined_before_it_has_a_guest", waiting),
+            Case::each("waiting_monitors_serve_guests_of_another_size", other_size),
             Case::each("no_child", no_child).needs(Need::KvmOnly),
             Case::each("the_child_is_filtered_and_traced", child_status).needs(Need::ProcessOnly),
             Case::each("the_child_has_no_descriptor", child_descriptors).needs(Need::ProcessOnly),
@@ -47,6 +53,72 @@ fn filtered(backend: Backend) {
     let (guest, address) = serve(backend);
     assert_eq!(get(address, "/").status, 200);
     assert_confined(guest.pid());
+}
+
+/// The monitors of a keeper whose guests are parked, once all of these wait in their sandboxes.
+fn waiting_in_sandboxes(keeper: &Keeper, count: usize) -> Vec<u32> {
+    let mut waiting = Vec::new();
+    wait_until("monitors wait in their sandboxes", || {
+        waiting = process::children(keeper.pid());
+        let filtered = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let filtered = |pid: &u32| filtered(pid).is_ok_and(|text| text.contains("Seccomp:\t2"));
+        waiting.len() == count && waiting.iter().all(filtered)
+    });
+    waiting
+}
+
+fn waiting(backend: Backend) {
+    let home = Home::new(1);
+    let guest = kept(backend, home.guest("web", ""), "web");
+    let keeper = Keeper::start(&home, &[guest], &["--pool", "2"]);
+    let address = keeper.address("web");
+    keeper.wait_until_parked("web");
+    let waiting = waiting_in_sandboxes(&keeper, 2);
+    for &pid in &waiting {
+        assert_confined(pid);
+        assert_leaves_no_core_dump(pid);
+        let found = process::descriptors(pid).unwrap_or_default();
+        let device =
+            found.iter().find(|(_, target)| target.starts_with("/dev/") && target != "/dev/null");
+        assert_eq!(device, None, "devices were used and closed");
+        // SAFETY: a plain system call.
+        if unsafe { libc::geteuid() } == 0 {
+            let root = std::fs::read_link(format!("/proc/{pid}/root")).expect("it can be seen");
+            assert!(root.to_string_lossy().ends_with(" (deleted)"), "{}", root.display());
+        }
+        if backend == Backend::Kvm {
+            const KEPT: u64 = 1 << 14 | 1 << 23;
+            let has = u64::from_str_radix(&process::status(pid, "CapPrm"), 16).expect("a number");
+            assert_eq!(has & !KEPT, 0, "capabilities {has:x}");
+        }
+    }
+    assert_eq!(get(address, "/").status, 200);
+    keeper.wait_for("web", "woken", 0);
+    let process = keeper.process_of("web").expect("it was woken");
+    assert!(waiting.contains(&process), "{process} of {waiting:?}");
+    keeper.stop();
+}
+
+fn other_size(backend: Backend) {
+    let home = Home::new(1);
+    let guest = |name: &str, memory: &str| {
+        let mut guest = kept(backend, home.guest("web", ""), name);
+        guest["memory"] = json!(memory);
+        guest
+    };
+    let guests = [guest("small", "8MiB"), guest("large", "32MiB")];
+    let keeper = Keeper::start(&home, &guests, &["--pool", "1"]);
+    for (round, name) in ["small", "large", "small", "small", "large"].into_iter().enumerate() {
+        keeper.wait_until_parked("small");
+        keeper.wait_until_parked("large");
+        let waiting = waiting_in_sandboxes(&keeper, 1);
+        let before = keeper.count(name, "woken");
+        let page = get(keeper.address(name), &format!("/hello/{round}"));
+        assert_eq!(page.text(), format!("hello {round}, from inside a Denali guest\n"));
+        keeper.wait_for(name, "woken", before);
+        assert_eq!(keeper.process_of(name), Some(waiting[0]), "round {round}");
+    }
+    keeper.stop();
 }
 
 fn one_thread(backend: Backend) {

@@ -14,10 +14,10 @@ use denali_launcher::spec::CpuSpec;
 use denali_scheduler::{Ended, Turn};
 use denali_vcpu::Alarm;
 use quantum::QuantumTimer;
-use signals::Signals;
+use signals::{Signals, Taken};
 use sleep::{Sleeper, Woken};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 use watcher::Watcher;
 
@@ -51,18 +51,37 @@ struct Came {
     for_control: bool,
 }
 
-impl Events {
-    /// Starts to take signals (see [`Signals::new`]) and to measure quanta.
-    pub(crate) fn new(stop: Line, cpu: &CpuSpec, share: Share) -> io::Result<Self> {
+/// What events come through, whatever guest they are for.
+pub(crate) struct Sources {
+    sleeper: Sleeper,
+    signals: Taken,
+}
+
+impl Sources {
+    /// Starts to take signals (see [`Taken::new`]).
+    pub(crate) fn new() -> io::Result<Self> {
         nix::sys::prctl::set_timerslack(TIMER_SLACK_NS)?;
-        let sleeper = Sleeper::new()?;
-        let signals = Signals::new(stop)?;
-        sleeper.watch(signals.as_raw_fd())?;
+        let (sleeper, signals) = (Sleeper::new()?, Taken::new()?);
+        sleeper.watch(signals.as_fd().as_raw_fd())?;
+        Ok(Self { sleeper, signals })
+    }
+
+    /// Readable when a signal has come.
+    pub(crate) fn signals(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+}
+
+impl Events {
+    /// Gives signals their meaning (see [`Signals::new`]) and starts to measure quanta.
+    pub(crate) fn new(sources: Sources, stop: Line, cpu: &CpuSpec, share: Share) -> Self {
+        let Sources { sleeper, signals } = sources;
+        let signals = Signals::new(signals, stop);
         let coalescing = coalescing(cpu);
         let first_ns = coalescing.longest_ns().clamp(FIRST_LOOK_NS.0, FIRST_LOOK_NS.1);
         let (quantum, first) =
             (Duration::from_nanos(cpu.quantum_ns), Duration::from_nanos(first_ns));
-        Ok(Self {
+        Self {
             quantum: QuantumTimer::new(quantum, first),
             turn: Turn::new(cpu.quantum_ns),
             watcher: Watcher::new(coalescing, sleeper.descriptor()),
@@ -72,7 +91,7 @@ impl Events {
             slept_long: true,
             control: None,
             came: Came::default(),
-        })
+        }
     }
 
     /// Wakes [`Events::wait`] when `source` becomes readable.

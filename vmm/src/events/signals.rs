@@ -4,7 +4,7 @@ use denali_interrupts::Line;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Interrupts the vCPU when a quantum is over; also what the quantum's timer sends.
@@ -26,10 +26,12 @@ pub(crate) struct Signals {
     ended_by: Option<i32>,
 }
 
-impl Signals {
-    /// Starts to take signals: the first SIGINT or SIGTERM raises `stop`, the second ends the guest,
-    /// SIGUSR1 asks for counters, and SIGUSR2 holds the guest or releases it.
-    pub(crate) fn new(stop: Line) -> io::Result<Self> {
+/// Signals that come through a descriptor from here on.
+pub(crate) struct Taken(SignalFd);
+
+impl Taken {
+    /// Starts to take SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, and has SIGALRM and SIGIO interrupt the vCPU.
+    pub(crate) fn new() -> io::Result<Self> {
         let mut taken = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2] {
             taken.add(signal);
@@ -43,8 +45,22 @@ impl Signals {
         // with this signal ignored.)
         // SAFETY: the default action runs nothing of ours.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+        Ok(Self(descriptor))
+    }
+}
+
+impl AsFd for Taken {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Signals {
+    /// Gives signals their meaning: the first SIGINT or SIGTERM raises `stop`, the second ends the guest,
+    /// SIGUSR1 asks for counters, and SIGUSR2 holds the guest or releases it.
+    pub(crate) fn new(Taken(descriptor): Taken, stop: Line) -> Self {
         let (stop_asked, counters_asked, held) = (false, false, false);
-        Ok(Self { descriptor, stop, stop_asked, counters_asked, held, ended_by: None })
+        Self { descriptor, stop, stop_asked, counters_asked, held, ended_by: None }
     }
 
     /// Takes the signals that have come.

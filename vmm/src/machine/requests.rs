@@ -3,7 +3,7 @@
 use super::GuestMachine;
 use crate::residence::Residence;
 use denali_control::{Life, Request, Status, Told};
-use denali_vcpu::{Asked, Machine};
+use denali_vcpu::{Asked, ClockStart, Machine};
 use std::io;
 
 impl GuestMachine {
@@ -37,7 +37,7 @@ impl GuestMachine {
     /// Tells the keeper that the guest runs from here on.
     pub(crate) fn tell_running(&mut self) {
         if let Some(control) = &mut self.control {
-            control.tell_keeper(&Told::Running {});
+            control.tell_keeper(&Told::Running { boot_ns: ClockStart::now().boot_ns() });
         }
     }
 

@@ -5,13 +5,15 @@ use super::working_set::Plan;
 use super::{REGISTERS, Residence, ResidenceError, host};
 use crate::end::memory_lost;
 use denali_abi::layout::{PAGE_SIZE, RAM_START};
+use denali_disk::Disk;
 use denali_hypervisor::{GuestRam, ImagePart};
 use denali_pager::{Failure, HostPages, Limit, Pager, Policy, Prefetched, Setup};
-use denali_swap::{Fetched, PAGE, PageNumber};
+use denali_swap::{Fetched, PAGE, PageNumber, Store};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Pages that are read at once where everything is: 1 MiB.
@@ -46,10 +48,11 @@ impl Residence {
         self.restore_originals()?;
         match self.plan()? {
             Plan::Ahead(pages) => {
-                self.read_in(&pages)?;
+                // While the disks are at work, if it was begun to be read.
                 if self.copies_image {
                     self.ram.copy_image(COPIED_IMAGE_MOST);
                 }
+                self.read_in(&pages)?;
                 self.go_on()?;
             }
             Plan::Sample(pages) => self.start_sampling(pages)?,
@@ -72,8 +75,13 @@ impl Residence {
 
     /// Reads pages, but gives them to the guest only as it touches them: so it is seen which it needs.
     fn start_sampling(&mut self, mut pages: Vec<PageNumber>) -> Result<(), ResidenceError> {
-        // What was begun to be read would go into the guest's memory.
-        self.store()?.fetched()?;
+        // What was begun to be read is in the guest's memory, of which it is to touch it as missing.
+        if let Some(mut fetched) = self.store()?.fetched()? {
+            fetched.pages.sort_unstable();
+            for run in runs(&fetched.pages) {
+                self.ram.release(run).map_err(host("give the guest's memory back"))?;
+            }
+        }
         if self.store()?.contains(REGISTERS) {
             self.read_in(&[REGISTERS])?;
         }
@@ -137,8 +145,7 @@ impl Residence {
         Ok(())
     }
 
-    /// Reads pages into the guest's memory, where they are missing: the next ones while those that have come are
-    /// filled in. What was begun to be read already comes first.
+    /// Reads pages into the guest's memory, where they are missing. What was begun to be read already comes first.
     fn read_in(&mut self, pages: &[PageNumber]) -> Result<(), ResidenceError> {
         let first = self.store()?.fetched()?;
         let mut left: Vec<PageNumber> = pages.to_vec();
@@ -146,38 +153,33 @@ impl Residence {
             let come: HashSet<PageNumber> = fetched.pages.iter().copied().collect();
             left.retain(|page| !come.contains(page));
         }
-        let mut parts = left.chunks(AT_ONCE);
-        let mut next = parts.next();
-        self.store()?.fetch(next.unwrap_or_default())?;
         if let Some(fetched) = first {
             self.take_in(&fetched)?;
         }
-        while let Some(part) = next {
-            next = parts.next();
-            let fetched = self.store()?.fetched_before(next.unwrap_or_default())?;
-            if let Some(fetched) = &fetched {
-                self.take_in(fetched)?;
+        let mut parts = left.chunks(AT_ONCE).peekable();
+        while let Some(part) = parts.next() {
+            fetch_into(&self.ram.clone(), self.store()?, part)?;
+            if let Some(next) = parts.peek() {
+                // While the disks are at work.
+                populate(&self.ram, next);
+            }
+            if let Some(fetched) = self.store()?.fetched()? {
+                self.take_in(&fetched)?;
             }
             self.read_rest(part)?;
         }
         Ok(())
     }
 
-    /// Pages that have come are in the guest's memory from here on, and not in the store.
+    /// Pages that have come into the guest's memory are not in the store from here on.
     fn take_in(&mut self, fetched: &Fetched) -> Result<(), ResidenceError> {
-        for run in runs(&fetched.pages).into_iter().filter(|run| run.len() >= WORTH_POPULATING) {
-            self.ram.populate(run);
-        }
-        for (page, content) in fetched.pages.iter().zip(fetched.contents()) {
-            self.fill(*page, content)?;
-        }
         let store = self.store()?;
         fetched.pages.iter().for_each(|&page| store.forget(page));
         self.counters.prefetched += fetched.pages.len() as u64;
         Ok(())
     }
 
-    /// Pages so scattered that they were not fetched with the others.
+    /// Pages may be so scattered that they do not come at one go.
     fn read_rest(&mut self, part: &[PageNumber]) -> Result<(), ResidenceError> {
         loop {
             let store = self.store()?;
@@ -186,8 +188,9 @@ impl Residence {
             if rest.is_empty() {
                 return Ok(());
             }
-            store.fetch(&rest)?;
-            if let Some(fetched) = store.fetched()? {
+            let ram = self.ram.clone();
+            fetch_into(&ram, self.store()?, &rest)?;
+            if let Some(fetched) = self.store()?.fetched()? {
                 self.take_in(&fetched)?;
             }
         }
@@ -292,6 +295,37 @@ fn anonymous(ram: &GuestRam) -> Vec<Range<PageNumber>> {
 /// How many pages that is.
 pub(super) fn anonymous_pages(ram: &GuestRam) -> usize {
     anonymous(ram).iter().map(|range| (range.end.0 - range.start.0) as usize).sum()
+}
+
+/// Gives pages memory that are about to be read.
+fn populate(ram: &GuestRam, pages: &[PageNumber]) {
+    let mut sorted = pages.to_vec();
+    sorted.sort_unstable();
+    for run in runs(&sorted).into_iter().filter(|run| run.len() >= WORTH_POPULATING) {
+        ram.populate(run);
+    }
+}
+
+/// Begins to read pages into a guest's memory, where they are missing. Whoever has the store holds the memory too,
+/// for longer.
+pub(super) fn fetch_into(
+    ram: &Rc<GuestRam>,
+    store: &mut Store<Disk>,
+    pages: &[PageNumber],
+) -> Result<(), ResidenceError> {
+    let mut sorted: Vec<PageNumber> =
+        pages.iter().copied().filter(|&page| store.contains(page)).collect();
+    sorted.sort_unstable();
+    let place = |page: PageNumber| ram.host_place(page.0);
+    let checked: io::Result<Vec<_>> = sorted.iter().map(|&page| place(page)).collect();
+    let places = checked.map_err(host("fill the guest's memory"))?;
+    populate(ram, &sorted);
+    let known = |page: PageNumber| sorted.binary_search(&page).ok().map(|index| places[index]);
+    let Some(&other) = places.first() else { return Ok(()) };
+    // SAFETY: the places are pages of guest memory, which is held in `Found` and in `Residence` behind the store and
+    // has no Rust references to it; no vCPU runs, no device is at work, and no other thread exists before the
+    // store has said that the pages are there. Only pages that are in `sorted` are read.
+    unsafe { store.fetch_to(&sorted, &|page| known(page).unwrap_or(other)) }.map_err(Into::into)
 }
 
 /// Most pages in memory, by the time that this thread, which executes the guest, has computed.

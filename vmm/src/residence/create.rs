@@ -1,17 +1,17 @@
 //! The store and the pager's descriptor, made of what the launcher opened, before the sandbox.
 
-use super::come::anonymous_pages;
+use super::come::{anonymous_pages, fetch_into};
 use super::working_set::first_pages;
-use super::{Counters, REGISTERS, Residence, WorkingSet};
+use super::{Counters, REGISTERS, Residence, ResidenceError, WorkingSet};
 use crate::output::Output;
+use crate::prepared::Prepared;
+use crate::sandbox::Confinement;
 use crate::start::{StartError, inherited};
 use denali_disk::{Disk, DiskOptions, Issuer, Method};
 use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{CommitSpec, ResumeSpec, SwapSpec};
 use denali_pager::Uffd;
-use denali_swap::{
-    Commit, GuestId, Key, Opening, Options, PageNumber, Store, StoreError, WrappedKey,
-};
+use denali_swap::{Commit, GuestId, Key, Opening, Options, PageNumber, Store, WrappedKey};
 use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -33,7 +33,9 @@ enum Region {
 
 /// A guest's region, and what was found in it.
 pub(crate) struct Found {
+    /// Pages may be on their way into the guest's memory, which is held below.
     store: Store<Disk>,
+    _ram: Rc<GuestRam>,
     uffd: Option<Uffd>,
     state: Option<Vec<u8>>,
     working_set: Vec<PageNumber>,
@@ -43,21 +45,31 @@ pub(crate) struct Found {
 
 impl Seeking {
     /// Begins to open the region to continue the guest from it, or makes it anew.
-    pub(crate) fn begin(spec: &SwapSpec, resume: Option<&ResumeSpec>) -> Result<Self, StartError> {
-        let uffd = match spec.userfault.map(inherited) {
-            Some(device) => Some(Uffd::from_device(device.as_fd()).map_err(refused)?),
-            None => None,
+    pub(crate) fn begin(
+        spec: &SwapSpec,
+        resume: Option<&ResumeSpec>,
+        prepared: &mut Prepared,
+    ) -> Result<Self, StartError> {
+        let confined = prepared.confinement == Confinement::Whole;
+        let uffd = match (spec.userfault.map(inherited), prepared.uffd.take()) {
+            (Some(_), Some(made)) => Some(made),
+            (Some(device), None) if !confined => {
+                Some(Uffd::from_device(device.as_fd()).map_err(refused)?)
+            }
+            _ => None,
         };
         let key = Key::read_from(inherited(spec.key).as_fd()).map_err(refused)?;
         let guest: GuestId = spec.guest_id.parse().map_err(|_| StartError::Spec("guest's id"))?;
         let files = spec.files.iter().copied().map(inherited).collect();
+        let ring = prepared.ring.take();
         let options = DiskOptions {
             direct: spec.direct,
-            method: Method::Auto,
+            method: if confined && ring.is_none() { Method::Plain } else { Method::Auto },
             issuer: Issuer::AnyThread,
+            pages: true,
             stripe_unit: spec.unit,
         };
-        let disk = Disk::new(files, &options).map_err(refused)?;
+        let disk = Disk::with_ring(files, &options, ring).map_err(refused)?;
         let options =
             Options { capacity: spec.capacity, state_max: spec.state_max, encrypt: spec.encrypt };
         let region = match resume {
@@ -76,8 +88,8 @@ impl Seeking {
         Ok(Self { region, uffd, prefetch: spec.prefetch, limit })
     }
 
-    /// Waits for what is being read.
-    pub(crate) fn finish(self) -> Result<Found, StartError> {
+    /// Waits for what is being read. What a parked guest needs first is begun to be read into its memory, `ram`.
+    pub(crate) fn finish(self, ram: &Rc<GuestRam>) -> Result<Found, StartError> {
         let Self { region, uffd, prefetch, limit } = self;
         let (store, state, working_set) = match region {
             Region::Old(opening) => {
@@ -86,9 +98,10 @@ impl Seeking {
             }
             Region::New(store) => (*store, None, Vec::new()),
         };
-        let mut found = Found { store, uffd, state, working_set, prefetch, limit };
+        let mut found =
+            Found { store, _ram: ram.clone(), uffd, state, working_set, prefetch, limit };
         if found.state.is_some() {
-            found.fetch().map_err(refused)?;
+            found.fetch(ram).map_err(refused)?;
         }
         Ok(found)
     }
@@ -96,14 +109,14 @@ impl Seeking {
 
 impl Found {
     /// Begins to read what a parked guest needs first: it comes while the machine is being made.
-    fn fetch(&mut self) -> Result<(), StoreError> {
+    fn fetch(&mut self, ram: &Rc<GuestRam>) -> Result<(), ResidenceError> {
         let stored: Vec<PageNumber> = self.store.pages().collect();
         let by_fault = self.uffd.is_some();
         let ahead = match by_fault && (self.limit.is_some() || !self.prefetch) {
             true => vec![REGISTERS],
             false => first_pages(&stored, &self.working_set, by_fault),
         };
-        self.store.fetch(&ahead)
+        fetch_into(ram, &mut self.store, &ahead)
     }
 
     /// The guest's state beside its memory, once, if it was parked.

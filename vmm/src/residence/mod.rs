@@ -36,9 +36,9 @@ const REGISTERS: PageNumber =
 
 /// The memory of a guest that can leave.
 pub(crate) struct Residence {
-    ram: Rc<GuestRam>,
-    /// `None` only while a pager has it.
+    /// `None` only while a pager has it. In front of the memory into which it reads.
     store: Option<Store<Disk>>,
+    ram: Rc<GuestRam>,
     /// `None` while a pager has it, and where there is none.
     uffd: Option<Uffd>,
     /// Brings back what the guest touches.

@@ -1,6 +1,6 @@
 //! The system calls that a monitor makes, each with its reason.
 
-use super::Needs;
+use super::{Needs, SetUp, setup};
 
 /// A system call and why it is made.
 pub(super) type Allowed = (libc::c_long, &'static str);
@@ -16,6 +16,8 @@ pub(super) fn needed(needs: &Needs) -> impl Iterator<Item = Allowed> {
         (needs.broker, BROKER),
         (needs.control, CONTROL),
         (needs.swap, SWAP),
+        (needs.set_up == SetUp::Plain, setup::PLAIN),
+        (needs.set_up == SetUp::Any, setup::ANY),
     ];
     let sometimes =
         sometimes.into_iter().filter(|(needed, _)| *needed).flat_map(|(_, calls)| calls);

@@ -8,16 +8,18 @@ pub(crate) use error::{StartError, io_error};
 pub(crate) use saved::SavedGuest;
 
 use crate::control::Control;
-use crate::end::{Prepared, Started, exit_now};
-use crate::events::{Events, Share};
+use crate::end::{Started, exit_now};
+use crate::events::{Events, Share, Sources};
 use crate::guest::{self, ImageFile, Memory};
 use crate::machine::{GuestMachine, Identity};
 use crate::output::Output;
+use crate::prepared::Prepared;
 use crate::residence::Residence;
+use crate::sandbox::Confinement;
 use crate::{devices, last_words, sandbox};
 use denali_abi::layout::ARGUMENTS_MAX;
 use denali_arch::image::Image;
-use denali_hypervisor::kvm::KvmVm;
+use denali_hypervisor::kvm::{BareMachine, KvmVm};
 use denali_hypervisor::process::ProcessVm;
 use denali_hypervisor::{Backing, GuestRam, Registers, Vm};
 use denali_interrupts::{Batcher, Poster};
@@ -40,10 +42,13 @@ use std::sync::Arc;
 pub(crate) fn run(
     spec: MachineSpec,
     started: ClockStart,
-    prepared: Prepared,
+    mut prepared: Prepared,
 ) -> Result<Infallible, StartError> {
     let channel = spec.control.channel.map(inherited).map(Arc::new);
     last_words::are_for(channel.clone());
+    if !prepared.serves(&spec) {
+        return Err(StartError::Spec("likeness to what was prepared"));
+    }
     let output = Output::new(spec.output);
     let report = spec.report.map(inherited).map(File::from);
     let file = ImageFile::new(inherited(spec.image.file))?;
@@ -56,7 +61,7 @@ pub(crate) fn run(
     if spec.swap.is_some() {
         use_one_heap();
     }
-    let mut seeking = Seeking::begin(&spec)?;
+    let mut seeking = Seeking::begin(&spec, &mut prepared)?;
     let (hypervisor, backing, shadows) = match spec.hypervisor {
         HypervisorSpec::Kvm { shadows, .. } => ("kvm", Backing::Private, shadows),
         HypervisorSpec::Process => ("process", Backing::Shared, false),
@@ -65,31 +70,39 @@ pub(crate) fn run(
     let memory = seeking.take_memory(&spec);
     let is_copy = matches!(memory, Memory::InSnapshot(_));
     drop(mapped);
-    let mut ram = guest::load(&image, file, (spec.memory_size, memory), backing)
+    let machine = prepared.machine.as_mut().filter(|_| backing == Backing::Private);
+    let mapped = machine.and_then(|machine| machine.take_memory(spec.memory_size));
+    let mut ram = guest::load(&image, file, (spec.memory_size, memory), (backing, mapped))
         .map_err(|error| name_image(error, &spec))?;
     if spec.swap.is_some() || spec.control != ControlSpec::default() {
-        ram.watch_pages()?;
+        match prepared.account.take() {
+            Some(account) => ram.watch_pages_by(account),
+            None => ram.watch_pages()?,
+        }
     }
     let table = devices::table(&spec)?;
     let ram = Rc::new(ram);
     let share = Share::take(spec.cpu.niceness).map_err(StartError::Share)?;
-    let mut vm = create_vm(spec.hypervisor, prepared, &ram)?;
+    let mut vm = create_vm(spec.hypervisor, prepared.machine.take(), &ram)?;
     // As late as can be: the disks have worked meanwhile.
-    let Beginning { found, saved } = seeking.finish(&spec)?;
+    let Beginning { found, saved } = seeking.finish(&spec, &ram)?;
     let entry = match saved {
         Some(_) => Registers::default(),
         None => guest::prepare(&ram, &image, &table, &spec.arguments)?,
     };
     let mut vcpu = vm.create_vcpu(&entry)?;
+    // With it goes the only descriptor by which the machine could be given other memory.
+    drop(vm);
     if let Some(saved) = &saved {
         vcpu.restore(&saved.vcpu.vcpu)?;
     }
 
     let batcher = Batcher::new();
-    let mut events = share
-        .executed_by(vcpu.process_id())
-        .and_then(|share| Events::new(batcher.stop_line(), &spec.cpu, share))
-        .map_err(io_error("set up events"))?;
+    let share =
+        share.executed_by(vcpu.process_id()).map_err(io_error("follow the guest's time"))?;
+    let sources = prepared.sources.take().map_or_else(Sources::new, Ok);
+    let sources = sources.map_err(io_error("set up events"))?;
+    let mut events = Events::new(sources, batcher.stop_line(), &spec.cpu, share);
     let mut bus = devices::attach(&spec, &batcher, &ram, &events)?;
     bus.deliver_singly(spec.cpu.window_ns == Some(0));
     let control = create_control(&spec, channel, &mut events)?;
@@ -97,11 +110,14 @@ pub(crate) fn run(
     let parked = saved.as_ref().filter(|_| !is_copy).map(|saved| saved.generation);
     let residence = found.map(|found| Residence::new(found, ram.clone(), parked, shadows, told));
     let clock = GuestClock::new(started, vcpu.tsc_khz(), vcpu.tsc_offset());
-    sandbox::enter(&sandbox::Needs {
-        kvm: hypervisor == "kvm",
-        tracee: vcpu.process_id(),
-        ..devices::needs(&spec)
-    })?;
+    // Whoever could be assigned any guest has done so before this one came.
+    if prepared.confinement != Confinement::Whole {
+        sandbox::enter(&sandbox::Needs {
+            kvm: hypervisor == "kvm",
+            tracee: vcpu.process_id(),
+            ..devices::needs(&spec)
+        })?;
+    }
 
     output.event(&Started {
         name: &spec.name,
@@ -152,7 +168,7 @@ pub(crate) fn run(
 /// Has all threads share one heap: to give others back, the C library opens files, which the sandbox forbids. And has
 /// it map what is large apart, such as buffers of connections: zeroes that nobody touches then take no memory, and
 /// a guest that wakes does not wait for them.
-fn use_one_heap() {
+pub(crate) fn use_one_heap() {
     const LARGE: libc::c_int = 64 << 10;
     // SAFETY: there is one thread, and the calls change settings of the allocator's.
     unsafe {
@@ -224,14 +240,14 @@ fn name_image(error: StartError, spec: &MachineSpec) -> StartError {
 
 fn create_vm(
     hypervisor: HypervisorSpec,
-    prepared: Prepared,
+    machine: Option<BareMachine>,
     ram: &Rc<GuestRam>,
 ) -> Result<Box<dyn Vm>, StartError> {
     let device = match hypervisor {
         HypervisorSpec::Process => return Ok(Box::new(ProcessVm::new(ram.clone())?)),
         HypervisorSpec::Kvm { device, .. } => inherited(device),
     };
-    Ok(Box::new(match prepared.machine {
+    Ok(Box::new(match machine {
         Some(machine) => KvmVm::with_memory(machine, ram.clone())?,
         None => KvmVm::new(device, ram.clone())?,
     }))

@@ -5,14 +5,17 @@
 
 use super::{StartError, inherited};
 use crate::guest::Memory;
+use crate::prepared::Prepared;
 use crate::residence::{self, Found};
 use denali_devices::BusState;
+use denali_hypervisor::GuestRam;
 use denali_launcher::spec::{MachineSpec, ResumeSpec};
 use denali_vcpu::SavedLoop;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 /// The version of [`SavedGuest`]: monitors read their own version only.
 const VERSION: u32 = 1;
@@ -105,8 +108,8 @@ pub(super) struct Beginning {
 
 impl Seeking {
     /// Begins to read where the guest starts from.
-    pub(super) fn begin(spec: &MachineSpec) -> Result<Self, StartError> {
-        let begin = |swap| residence::Seeking::begin(swap, spec.resume.as_ref());
+    pub(super) fn begin(spec: &MachineSpec, prepared: &mut Prepared) -> Result<Self, StartError> {
+        let begin = |swap| residence::Seeking::begin(swap, spec.resume.as_ref(), prepared);
         let region = spec.swap.as_ref().map(begin).transpose()?;
         let Some(ResumeSpec::Snapshot { file, state: (offset, length), memory }) = &spec.resume
         else {
@@ -131,8 +134,12 @@ impl Seeking {
     }
 
     /// Waits for what is being read.
-    pub(super) fn finish(self, spec: &MachineSpec) -> Result<Beginning, StartError> {
-        let mut found = self.region.map(residence::Seeking::finish).transpose()?;
+    pub(super) fn finish(
+        self,
+        spec: &MachineSpec,
+        ram: &Rc<GuestRam>,
+    ) -> Result<Beginning, StartError> {
+        let mut found = self.region.map(|region| region.finish(ram)).transpose()?;
         let mut saved = self.copied;
         if let Some(ResumeSpec::Parked { .. }) = &spec.resume {
             let state = found.as_mut().and_then(Found::take_state);

@@ -129,6 +129,7 @@ fn orphan(backend: Backend) {
     let mut lines = Lines::connect(keeper.address("guest"));
     let before = lines.check();
     assert!(home.control().adopt().expect_err("it has one").contains("has a keeper"));
+    keeper.wait_for("guest", "started", 0);
     let process = keeper.process_of("guest");
     let (running, waiting): (Vec<Orphan>, Vec<Orphan>) =
         keeper.kill().into_iter().partition(|orphan| Some(orphan.pid()) == process);

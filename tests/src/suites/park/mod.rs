@@ -4,7 +4,7 @@ mod adopted;
 pub mod again;
 mod failing;
 mod images;
-mod keeping;
+pub(super) mod keeping;
 mod lasting;
 mod orphans;
 

@@ -1,18 +1,15 @@
 //! Commands for guests of a supervisor at a terminal: a pseudo-terminal of these tests' own.
 
-mod scripted;
-mod support;
-
+use crate::scripted::{Supervisor, guest, host, inspection, outcome, stream, whole};
+use crate::support::{denali, folder};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use scripted::{Supervisor, guest, host, inspection, outcome, stream, whole};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
-use support::{denali, folder};
 
 /// What stands on a terminal when its program has ended.
 const END: &str = "<end>";
