@@ -86,7 +86,7 @@ fn pages_that_are_fetched_to_places_come_there_or_leave_zeroes() {
     let place = |page: PageNumber| {
         NonNull::new((start + page.0 as usize * PAGE) as *mut [u8; PAGE]).unwrap()
     };
-    let mut fetch = |store: &mut Store<Faulty<Disk>>| {
+    let fetch = |store: &mut Store<Faulty<Disk>>| {
         // SAFETY: the places are pages of `memory`, which lives longer than the store, and at which nobody
         // looks before `fetched` has returned.
         unsafe { store.fetch_to(&pages, &place) }.unwrap();
