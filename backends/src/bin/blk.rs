@@ -134,6 +134,7 @@ fn disk(files: &[OwnedFd], arguments: &Arguments) -> io::Result<Device> {
         },
         issuer: Issuer::ThisThread,
         stripe_unit: u64::from(arguments.stripe_unit) << 10,
+        ..DiskOptions::default()
     };
     let disk = Disk::new(files, &options).map_err(|error| io::Error::other(error.to_string()))?;
     let wake = disk.descriptor();
