@@ -1,9 +1,11 @@
 //! Guests that have no more pages than their region has room for: those that want more are held, and none is lost.
 
+use super::super::park::keeping::kept;
 use crate::backend::Backend;
 use crate::control::Control;
 use crate::guest::{Guest, Run, denali, wait_until};
 use crate::home::Home;
+use crate::keeper::Keeper;
 use crate::lines::Lines;
 use crate::process;
 use crate::registry::{Case, Need};
@@ -24,6 +26,8 @@ pub(super) fn cases() -> Vec<Case> {
         held("a_guest_held_by_its_limit_is_parked_and_held_again", parked),
         held("a_guest_with_both_limits_is_held_by_the_larger_one", both),
         held("a_guest_within_its_limit_leaves_and_comes_back", within),
+        held("a_monitor_that_has_waited_counts_its_guests_pages", waited),
+        held("a_monitor_that_has_waited_holds_its_guest_by_its_limit", waited_full),
         held("a_guest_without_a_limit_has_no_pager", free),
         Case::each("a_guest_beyond_its_limit_that_cannot_be_held_stays_in_memory", stays)
             .needs(Need::ProcessOnly),
@@ -135,6 +139,40 @@ fn within(backend: Backend) {
     assert_eq!(control.status().limit_reached, None);
     guest.signal(libc::SIGTERM);
     assert_eq!(guest.finish().status, 0);
+}
+
+/// Its sandbox, and what it hears of pages through, were there before the guest.
+fn waited(backend: Backend) {
+    let home = Home::new(1);
+    let mut configuration = limited(home.probe("memory-hash 10"));
+    configuration["net"] = home.probe("")["net"].clone();
+    let keeper = Keeper::start(&home, &[kept(backend, configuration, "limited")], &["--pool", "1"]);
+    let mut known = None;
+    for round in 0..3 {
+        keeper.wait_until_parked("limited");
+        let before = keeper.count("limited", "woken");
+        let mut lines = Lines::connect(keeper.address("limited"));
+        let sum = lines.check().sum;
+        assert_eq!(known.get_or_insert(sum.clone()), &sum, "round {round}");
+        keeper.wait_for("limited", "woken", before);
+        let process = keeper.process_of("limited").expect("it runs");
+        let threads = process::threads(process);
+        assert!(threads.iter().any(|name| name == "pager"), "{threads:?}");
+    }
+    keeper.stop();
+}
+
+fn waited_full(backend: Backend) {
+    let home = Home::new(1);
+    let guest = kept(backend, limited(home.probe("grow 32 2")), "full");
+    let keeper = Keeper::start(&home, &[guest], &["--pool", "1"]);
+    keeper.wait_for_words("full: held: it has used all 4096 pages of swap.limit");
+    keeper.wait_for("full", "started", 0);
+    let status = process::status(keeper.process_of("full").expect("it runs"), "Seccomp");
+    assert_eq!(status, "2", "it is in its sandbox");
+    // It is let go to end.
+    keeper.stop();
+    assert!(home.regions().is_empty(), "{:?}", home.regions());
 }
 
 fn free(backend: Backend) {
