@@ -43,7 +43,7 @@ fn copies(backend: Backend) {
     copy(&supervisor, "model", &path);
     let words = path.to_str().expect("UTF-8");
     let made = supervisor.denali(&["create", "copy", "--from", words, "--count", "3", "--start"]);
-    assert_eq!(made.stdout, "created 3 guests\n", "{made:#?}");
+    assert!(made.stdout.starts_with("created 3 guests"), "{made:#?}");
     let names = [1, 2, 3].map(|number| format!("copy-{number}"));
     let mut addresses: Vec<_> =
         names.iter().map(|name| supervisor.view(name).address.expect("an address")).collect();

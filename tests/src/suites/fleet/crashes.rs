@@ -30,8 +30,9 @@ fn begin(host: &Host, supervisor: &Supervisor<'_>) -> [(SocketAddr, Checked); 3]
         Lines::connect(supervisor.address(name)).order("dirty", 20);
         (supervisor.address(name), supervisor.check(name))
     });
-    supervisor.must(Action::Park, &["parked"]);
+    supervisor.park("parked");
     supervisor.must(Action::Stop, &["stopped"]);
+    supervisor.wait_for_disk();
     known
 }
 
