@@ -1,6 +1,6 @@
 //! Guests that the host reaches at their addresses, through an interface of its own.
 
-use super::orders::listen;
+use super::orders::{arrivals, listen};
 use super::switched::{ECHO, asking, echo, said_at_its_end};
 use crate::backend::Backend;
 use crate::guest::PATIENCE;
@@ -8,7 +8,7 @@ use crate::http::get;
 use crate::namespace::{ip, isolated};
 use crate::registry::{Case, Need};
 use crate::supervisor::{Host, create};
-use denali_client::{Action, Event, GuestState, What};
+use denali_client::{Action, GuestState};
 use serde_json::json;
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -82,13 +82,7 @@ fn scans(backend: Backend) {
         // A guest that is asked for is answered after all that.
         assert_eq!(get(SocketAddr::from(([10, 96, 0, 3], 80)), "/").status, 200);
         // Others may wake by their timers, and by nothing else.
-        let came = "something came for it";
-        let came_for = |event: Event| match event.what {
-            What::State { state: GuestState::Waking, why } if why == came => Some(event.guest),
-            _ => None,
-        };
-        let woken: Vec<String> = events.try_iter().filter_map(came_for).collect();
-        assert_eq!(woken, ["web-2"], "{}", *supervisor);
+        assert_eq!(arrivals(&events, "web-2", GuestState::Waking), ["web-2"]);
         supervisor.stop();
     });
 }
@@ -116,7 +110,8 @@ fn isolation(backend: Backend) {
         let socket = UdpSocket::bind("10.96.0.1:0").expect("the host's address");
         let port = socket.local_addr().expect("an address").port();
         supervisor.add("echo", echo(&host));
-        supervisor.must(Action::Park, &["echo"]);
+        supervisor.park("echo");
+        let events = listen(&supervisor);
         let words = format!("egress udp=10.96.0.1:{port}/host udp=10.96.0.2:{ECHO}/guest");
         supervisor.add("asks", asking(&host, &words));
         let mut heard = [0; 16];
@@ -126,7 +121,8 @@ fn isolation(backend: Backend) {
         socket.send_to(b"answer", from).expect("the host reaches the guest");
         let said = said_at_its_end(&host, &supervisor, "asks");
         assert!(said.contains("/host -> answer") && said.contains("/guest -> silence"), "{said}");
-        assert_eq!(supervisor.view("echo").wakes, 0, "who may not ask it does not wake it");
+        let woken = arrivals(&events, "asks", GuestState::Stopped);
+        assert!(woken.is_empty(), "who may not ask it does not wake it: {woken:?}");
         supervisor.stop();
     });
 }
