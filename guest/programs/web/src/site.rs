@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use denali_http::{
     Connection, HttpDate, Method, Request, Responder, Route, Sent, Service, Source, route,
 };
+use ilwaco::net::Ipv4Address;
 use ilwaco::{clock, memory, registers};
 
 /// Most bytes of `/bytes/N`.
@@ -20,7 +21,7 @@ const JSON: &str = "application/json";
 
 /// The pages, and what was counted.
 pub struct Site {
-    index: String,
+    index: Index,
     memory: Memory,
     requests: u64,
     connections: u64,
@@ -42,7 +43,7 @@ impl Site {
     /// The site of this guest. Fails if its arguments ask for memory there is not.
     pub fn new() -> Result<Self, String> {
         Ok(Self {
-            index: index_page(registers::arguments()),
+            index: Index::default(),
             memory: Memory::of(registers::arguments())?,
             requests: 0,
             connections: 0,
@@ -92,10 +93,16 @@ impl Service for Pages<'_> {
     }
 }
 
-fn index_page(arguments: &str) -> String {
+/// The first page, and the address that it names: a copy of a guest has one of its own.
+#[derive(Default)]
+struct Index {
+    address: Option<Ipv4Address>,
+    page: String,
+}
+
+fn index_page(arguments: &str, address: Option<Ipv4Address>) -> String {
     let name = if arguments.is_empty() { "without a name" } else { arguments };
-    // Asked for each time: a copy of a guest has an address of its own.
-    let address = ilwaco::net::address().map(|address| format!("{address}")).unwrap_or_default();
+    let address = address.map(|address| format!("{address}")).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
          <title>A Denali guest</title></head>\n<body>\n\
@@ -128,7 +135,12 @@ fn escaped(text: &str) -> String {
 }
 
 fn index(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
-    responder.send(200, "text/html; charset=utf-8", site.index.as_bytes())
+    let address = ilwaco::net::address().ok();
+    if site.index.page.is_empty() || site.index.address != address {
+        let page = index_page(registers::arguments(), address);
+        site.index = Index { address, page };
+    }
+    responder.send(200, "text/html; charset=utf-8", site.index.page.as_bytes())
 }
 
 fn stats(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
