@@ -51,8 +51,13 @@ impl Site {
         })
     }
 
-    /// Counts a connection.
+    /// Counts a connection, and sees to it that the first page is this guest's, who may have become a copy of itself.
     pub fn opened(&mut self) {
+        let address = ilwaco::net::address().ok();
+        if self.index.page.is_empty() || self.index.address != address {
+            let page = index_page(registers::arguments(), address);
+            self.index = Index { address, page };
+        }
         self.connections += 1;
         self.connections_open += 1;
     }
@@ -135,11 +140,6 @@ fn escaped(text: &str) -> String {
 }
 
 fn index(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
-    let address = ilwaco::net::address().ok();
-    if site.index.page.is_empty() || site.index.address != address {
-        let page = index_page(registers::arguments(), address);
-        site.index = Index { address, page };
-    }
     responder.send(200, "text/html; charset=utf-8", site.index.page.as_bytes())
 }
 
