@@ -28,6 +28,7 @@ impl Keeper<'_> {
                 (State::Waits, _) if self.fleet.is_some() => {}
                 (State::Waits, _) => self.stop_parked(number),
                 (State::Lives(_), 1) if self.registry.is_some() => self.ask_to_park(number),
+                (State::Lives(_), _) if self.fleet.is_some() => self.hurry(number),
                 (State::Lives(_), _) => self.ask_to_stop(number),
             }
         }

@@ -16,14 +16,7 @@ impl Frozen {
     /// Stops the thread of this name while it waits for something to do, and so holds nothing that others need.
     #[track_caller]
     pub fn when_idle(pid: u32, name: &str) -> Self {
-        let thread = find(pid, name);
-        wait_until("the thread has nothing to do", || {
-            // It may wait for a lock for a moment.
-            waits(pid, thread) && {
-                std::thread::sleep(Duration::from_millis(5));
-                waits(pid, thread)
-            }
-        });
+        let thread = wait_until_idle(pid, name);
         let (stopped, is_stopped) = channel();
         let tracer = std::thread::spawn(move || {
             stop(thread);
@@ -38,6 +31,20 @@ impl Frozen {
     pub fn wait(self) {
         self.0.join().expect("its end is seen");
     }
+}
+
+/// Waits until the thread of this name has nothing to do; its number.
+#[track_caller]
+pub fn wait_until_idle(pid: u32, name: &str) -> i32 {
+    let thread = find(pid, name);
+    wait_until("the thread has nothing to do", || {
+        // It may wait for a lock for a moment.
+        waits(pid, thread) && {
+            std::thread::sleep(Duration::from_millis(5));
+            waits(pid, thread)
+        }
+    });
+    thread
 }
 
 #[track_caller]

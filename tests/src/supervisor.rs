@@ -1,6 +1,7 @@
 //! A supervisor of a host of a test's own: its folders, what it is asked, and everything that it has started.
 
 use crate::backend::Backend;
+use crate::frozen::wait_until_idle;
 use crate::guest::{Finished, Run, denali, wait_until};
 use crate::home::Home;
 use crate::keeper::Keeper;
@@ -10,6 +11,7 @@ use denali_client::{Act, Action, Client, Create, GuestState, GuestView, Outcome}
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A host with folders of its own. Whatever was started for it ends when it is dropped.
 pub struct Host {
@@ -199,6 +201,22 @@ impl Supervisor<'_> {
         let outcomes = self.act(action, guests);
         let failed = outcomes.iter().find(|outcome| outcome.error.is_some());
         assert!(failed.is_none() && !outcomes.is_empty(), "{action:?} {outcomes:?}: {}", self.told);
+    }
+
+    /// Has a guest parked that nothing more comes for: not even the end of a connection.
+    #[track_caller]
+    pub fn park(&self, name: &str) {
+        wait_until("it stays parked", || {
+            self.must(Action::Park, &[name]);
+            std::thread::sleep(Duration::from_millis(20));
+            self.view(name).state == GuestState::Parked
+        });
+    }
+
+    /// Waits until what it has said is on the disk.
+    #[track_caller]
+    pub fn wait_for_disk(&self) {
+        wait_until_idle(self.told.pid(), "registry");
     }
 
     /// A guest in a line.

@@ -6,7 +6,7 @@ use super::sparse::data_runs;
 use super::{Backing, GuestRam};
 use crate::Error;
 use crate::mapping::{map_at, read_file};
-use nix::sys::stat::fstat;
+use nix::unistd::{Whence, lseek};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +47,8 @@ impl GuestRam {
         }
         let length = self.pages().len() as u64 * PAGE as u64;
         let end = offset.checked_add(length).filter(|_| offset.is_multiple_of(PAGE as u64));
-        let size = fstat(&file).map_err(Error::host(WHAT))?.st_size;
+        // Not by `fstat`, which in the C library is a call that takes a path.
+        let size = lseek(&file, 0, Whence::SeekEnd).map_err(Error::host(WHAT))?;
         let Some(end) = end.filter(|&end| i64::try_from(end).is_ok_and(|end| end <= size)) else {
             let source = io::Error::other("it is cut off, or does not start at a page");
             return Err(Error::Host { what: WHAT, source });

@@ -243,6 +243,15 @@ impl Keeper<'_> {
         }
     }
 
+    /// There is no time left to park a guest: it ends. What is not written down by now is not to be: it would
+    /// remember that it was asked to end.
+    pub(crate) fn hurry(&mut self, number: u32) {
+        match self.guests[number as usize].living().map(|living| living.phase) {
+            Some(Phase::Running) => self.ask_to_end(number),
+            _ => self.signal(number, Signal::SIGKILL),
+        }
+    }
+
     /// Kills those that were asked to end, and have not.
     pub(crate) fn insist(&mut self, now_ns: u64) {
         while let Some(fleet) = &mut self.fleet

@@ -26,6 +26,10 @@ impl Keeper<'_> {
         self.gate_left(number);
         self.remove_socket(living.monitor.process);
         let guest = &mut self.guests[number as usize];
+        let interrupted = self.stops > 0 && guest.file.desired == Desired::Running;
+        if interrupted && living.stopping_ns.is_some() {
+            return self.leave_to_next(number);
+        }
         if let Some(parked) = &living.parked {
             if !guest.is_parked_as(parked) {
                 guest.commit = None;
@@ -40,13 +44,14 @@ impl Keeper<'_> {
         if living.stopping_ns.is_some() {
             return self.stopped(number, "it was asked to");
         }
-        let (was_parked, desired) = (guest.commit.is_some(), guest.file.desired);
+        let was_parked = guest.commit.is_some();
         let unclear = matches!(how, How::Killed(_) | How::Gone | How::Exited(PARKED));
         match (living.phase, how) {
             // By a command at its own socket.
             _ if unclear && self.take_successor(number) => self.has_parked(number, false),
+            (Phase::Waking, _) if was_parked && self.stops > 0 => self.has_parked(number, false),
             (Phase::Waking, _) if was_parked => self.wake_again(number, how),
-            _ if self.stops > 0 && desired == Desired::Running => self.leave_to_next(number),
+            _ if interrupted => self.leave_to_next(number),
             (_, How::Exited(0)) => self.stopped(number, "by itself, with status 0"),
             // It would be so again.
             (Phase::Waking, How::Exited(BAD_CONFIG | BAD_IMAGE)) => {

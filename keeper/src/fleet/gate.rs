@@ -24,6 +24,9 @@ const PAGES_BYTES: u64 = 512 << 10;
 /// How old what is known of the host's memory may be while guests wait, in ns.
 const SAMPLE_NS: u64 = 50_000_000;
 
+/// Who has waited for less has not waited, in ns.
+const NOTABLE_NS: u64 = 1_000_000;
+
 /// Most decisions at a time, before others are heard.
 const DECISIONS_MAX: usize = 64;
 
@@ -146,7 +149,7 @@ impl Keeper<'_> {
     /// Says what was decided, if it is more than that a guest that nobody had to wait for came.
     fn tell_decision(&mut self, decision: &Decision) {
         let (number, notable) = match *decision {
-            Decision::Admit { guest, waited_ns } => (guest, waited_ns > 0),
+            Decision::Admit { guest, waited_ns } => (guest, waited_ns >= NOTABLE_NS),
             Decision::Evict { guest, .. } | Decision::Refuse { guest, .. } => (guest, true),
         };
         if !notable {

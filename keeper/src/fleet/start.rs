@@ -229,10 +229,22 @@ impl<'a> Keeper<'a> {
             None => self.images.find(&record.image, &record.name)?,
         };
         let key = host_key(&document, &configured)?;
-        let space = match SwapSpace::exists(&configured, record.id) || !from_start {
-            true => SwapSpace::open(&document, &configured, record.id, key.as_ref())?,
+        let opened = match SwapSpace::exists(&configured, record.id) || !from_start {
+            true => Some(SwapSpace::open(&document, &configured, record.id, key.as_ref())),
             // It was not reserved when the guest was created.
-            false => SwapSpace::create(&document, &configured, &image, record.id, key.as_ref())?,
+            false => None,
+        };
+        let space = match opened {
+            Some(Ok(space)) => space,
+            Some(Err(error)) if !from_start || SwapSpace::is_in_use(&configured, record.id) => {
+                return Err(error.into());
+            }
+            // What was reserved, and never written to, says nothing; whatever it says is of no use.
+            Some(Err(_)) | None => {
+                SwapSpace::remove_of(&configured, record.id)
+                    .map_err(|error| LaunchError::Host(error.to_string()))?;
+                SwapSpace::create(&document, &configured, &image, record.id, key.as_ref())?
+            }
         };
         let from = template.as_ref().map(|template| &template.snapshot);
         let commit = record.commit.filter(|_| !from_start);

@@ -12,6 +12,7 @@ pub(super) const PLAIN: &[Allowed] = &[
     (libc::SYS_fstat, "how long the image is, what consoles are"),
     (libc::SYS_getsockname, "at which addresses datagrams come"),
     (libc::SYS_getpriority, "the share of the processor is relative to the keeper's"),
+    (libc::SYS_lseek, "where a snapshot has pages; nobody goes by the place in a file"),
 ];
 
 /// The same, as far as one argument decides: the call, which argument, and its value.

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use denali_http::{
     Connection, HttpDate, Method, Request, Responder, Route, Sent, Service, Source, route,
 };
+use ilwaco::net::Ipv4Address;
 use ilwaco::{clock, memory, registers};
 
 /// Most bytes of `/bytes/N`.
@@ -20,7 +21,7 @@ const JSON: &str = "application/json";
 
 /// The pages, and what was counted.
 pub struct Site {
-    index: String,
+    index: Index,
     memory: Memory,
     requests: u64,
     connections: u64,
@@ -42,7 +43,7 @@ impl Site {
     /// The site of this guest. Fails if its arguments ask for memory there is not.
     pub fn new() -> Result<Self, String> {
         Ok(Self {
-            index: index_page(registers::arguments()),
+            index: Index::default(),
             memory: Memory::of(registers::arguments())?,
             requests: 0,
             connections: 0,
@@ -50,8 +51,13 @@ impl Site {
         })
     }
 
-    /// Counts a connection.
+    /// Counts a connection, and sees to it that the first page is this guest's, who may have become a copy of itself.
     pub fn opened(&mut self) {
+        let address = ilwaco::net::address().ok();
+        if self.index.page.is_empty() || self.index.address != address {
+            let page = index_page(registers::arguments(), address);
+            self.index = Index { address, page };
+        }
         self.connections += 1;
         self.connections_open += 1;
     }
@@ -92,10 +98,16 @@ impl Service for Pages<'_> {
     }
 }
 
-fn index_page(arguments: &str) -> String {
+/// The first page, and the address that it names: a copy of a guest has one of its own.
+#[derive(Default)]
+struct Index {
+    address: Option<Ipv4Address>,
+    page: String,
+}
+
+fn index_page(arguments: &str, address: Option<Ipv4Address>) -> String {
     let name = if arguments.is_empty() { "without a name" } else { arguments };
-    // Asked for each time: a copy of a guest has an address of its own.
-    let address = ilwaco::net::address().map(|address| format!("{address}")).unwrap_or_default();
+    let address = address.map(|address| format!("{address}")).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
          <title>A Denali guest</title></head>\n<body>\n\
@@ -128,7 +140,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn index(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {
-    responder.send(200, "text/html; charset=utf-8", site.index.as_bytes())
+    responder.send(200, "text/html; charset=utf-8", site.index.page.as_bytes())
 }
 
 fn stats(site: &mut Site, _: &Request<'_>, responder: Responder<'_>) -> Sent {

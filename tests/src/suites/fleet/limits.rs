@@ -2,7 +2,7 @@
 
 use super::orders::listen;
 use crate::backend::Backend;
-use crate::guest::PATIENCE;
+use crate::guest::{PATIENCE, wait_until};
 use crate::lines::Lines;
 use crate::loops::{Loop, private_mounts};
 use crate::registry::{Case, Need};
@@ -134,7 +134,13 @@ fn full(backend: Backend) {
         }
         supervisor.must(Action::Remove, &["*"]);
         assert_eq!(regions(), 0);
-        supervisor.add("again", guest);
+        // Its file system may take a moment to give room back.
+        wait_until("there is room again", || {
+            let made = supervisor.client().create(&create("again", 1, guest.clone()));
+            made.is_ok_and(|mut outcomes| {
+                outcomes.all(|outcome| outcome.expect("an outcome").error.is_none())
+            })
+        });
         assert_eq!(supervisor.check("again").count, 1);
         supervisor.stop();
     });

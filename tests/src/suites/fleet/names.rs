@@ -83,7 +83,7 @@ fn made_of() {
         (with("cpus", json!(2)), BAD_CONFIG, "cpus: "),
         (with("control", json!("/tmp/x")), BAD_CONFIG, "control: is the supervisor's to choose"),
         (with("image", json!("/no/such/image")), BAD_IMAGE, "/no/such/image"),
-        (with("image", json!("../../etc/passwd")), BAD_IMAGE, "/etc/passwd"),
+        (with("image", json!("../../etc/passwd")), BAD_CONFIG, "/etc/passwd"),
         (
             with("net", json!([{ "backend": { "switch": { "publish": ["1:2:3:4"] } } }])),
             BAD_CONFIG,

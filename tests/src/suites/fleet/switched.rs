@@ -1,14 +1,16 @@
 //! Guests on the switch: who comes for one that is parked, or has not started, wakes it.
 
+use super::orders::{arrivals, listen};
 use crate::backend::Backend;
-use crate::guest::wait_until;
+use crate::guest::{PATIENCE, wait_until};
 use crate::http::get;
-use crate::lines::Lines;
+use crate::lines::{Checked, Lines};
 use crate::registry::Case;
 use crate::supervisor::{Host, Supervisor, create, kill};
 use denali_client::{Action, Create, Desired, GuestState};
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Instant;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -26,13 +28,12 @@ fn wakes(backend: Backend) {
     supervisor.add("guest", host.probe());
     let first = supervisor.check("guest");
     for count in 2..=4 {
-        supervisor.must(Action::Park, &["guest"]);
-        assert_eq!(supervisor.view("guest").state, GuestState::Parked);
+        supervisor.park("guest");
         let checked = supervisor.check("guest");
         assert_eq!((checked.count, &checked.sum), (count, &first.sum));
     }
     let view = supervisor.view("guest");
-    assert_eq!(view.wakes, 3, "{view:?}");
+    assert!(view.wakes >= 3, "{view:?}");
     assert!(view.packets > 0 && view.active_ms.is_some(), "{view:?}");
     supervisor.stop();
 }
@@ -108,12 +109,14 @@ fn tenants(backend: Backend) {
         assert!(supervisor.create(&asked)[0].error.is_none());
     };
     add("alice", "echo", echo(&host));
-    supervisor.must(Action::Park, &["echo"]);
+    supervisor.park("echo");
+    let events = listen(&supervisor);
     let words = format!("egress udp=10.96.0.2:{ECHO}/hello");
     add("bob", "his", asking(&host, &words));
     let said = said_at_its_end(&host, &supervisor, "his");
-    assert!(said.contains("/hello -> error"), "{said}");
-    assert_eq!(supervisor.view("echo").wakes, 0, "who may not ask it does not wake it");
+    assert!(said.contains("/hello -> silence"), "{said}");
+    let woken = arrivals(&events, "his", GuestState::Stopped);
+    assert!(woken.is_empty(), "who may not ask it does not wake it: {woken:?}");
     supervisor.must(Action::Wake, &["echo"]);
     add("alice", "hers", asking(&host, &words));
     let said = said_at_its_end(&host, &supervisor, "hers");
@@ -135,8 +138,16 @@ fn switch_killed(backend: Backend) {
     wait_until("another switch is there", || host.switch().is_some_and(|pid| pid != process));
     for ((name, sum), before) in ["awake", "parked"].into_iter().zip(&sums).zip(published) {
         supervisor.wait_for(name, "published", before);
-        let checked = supervisor.check(name);
-        assert_eq!((checked.count, &checked.sum), (2, sum), "{name}");
+        // What the old switch still had to say of the connection before is lost, and may cost the next one.
+        let until = Instant::now() + PATIENCE;
+        let answer = loop {
+            let answer = Lines::connect(supervisor.address(name)).try_ask("check");
+            match answer.filter(|answer| !answer.is_empty()) {
+                Some(answer) => break answer,
+                None => assert!(Instant::now() < until, "{name}: {}", *supervisor),
+            }
+        };
+        assert_eq!(&Checked::of(&answer).sum, sum, "{name}");
     }
     supervisor.stop();
 }
