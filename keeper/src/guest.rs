@@ -127,6 +127,8 @@ pub(crate) struct Living {
     pub(crate) status: Option<u8>,
     /// It is parked, and comes back at once: its wire leads nowhere.
     pub(crate) to_return: bool,
+    /// Something came for it when its monitor had let go of its wire: it comes back when it is parked.
+    pub(crate) wanted: bool,
     /// Somebody asked for it to be parked, which is done as soon as it runs.
     pub(crate) park_soon: bool,
 }
@@ -145,6 +147,7 @@ impl Living {
             stopping_ns: None,
             status: None,
             to_return: false,
+            wanted: false,
             park_soon: false,
         }
     }

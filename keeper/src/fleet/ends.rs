@@ -37,7 +37,7 @@ impl Keeper<'_> {
             }
             return match living.stopping_ns {
                 Some(_) => self.stopped(number, "it was parked just then"),
-                None => self.has_parked(number, living.to_return),
+                None => self.has_parked(number, living),
             };
         }
         let how = living.status.map_or(how, How::Exited);
@@ -48,8 +48,8 @@ impl Keeper<'_> {
         let unclear = matches!(how, How::Killed(_) | How::Gone | How::Exited(PARKED));
         match (living.phase, how) {
             // By a command at its own socket.
-            _ if unclear && self.take_successor(number) => self.has_parked(number, false),
-            (Phase::Waking, _) if was_parked && self.stops > 0 => self.has_parked(number, false),
+            _ if unclear && self.take_successor(number) => self.has_parked(number, living),
+            (Phase::Waking, _) if was_parked && self.stops > 0 => self.has_parked(number, living),
             (Phase::Waking, _) if was_parked => self.wake_again(number, how),
             _ if interrupted => self.leave_to_next(number),
             (_, How::Exited(0)) => self.stopped(number, "by itself, with status 0"),
@@ -61,8 +61,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// A guest is parked; `returns`: only to come back at once.
-    fn has_parked(&mut self, number: u32, returns: bool) {
+    /// A guest is parked, by the monitor that it had.
+    fn has_parked(&mut self, number: u32, living: &Living) {
         if let Some(fleet) = &mut self.fleet {
             fleet.totals.parks += 1;
         }
@@ -70,7 +70,9 @@ impl Keeper<'_> {
         self.rest(number);
         self.cool(number);
         self.reached(number, Goal::Parked);
-        if returns && self.returns(number) {
+        if living.wanted && self.stops == 0 {
+            self.wake(number, Reason::Arrival);
+        } else if living.to_return && self.returns(number) {
             self.wake(number, Reason::Again);
         }
     }

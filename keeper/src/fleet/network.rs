@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::clock;
 use crate::event::{Event, Reason};
-use crate::guest::{Guest, Phase, State};
+use crate::guest::{Phase, State};
 use crate::keeper::Keeper;
 use crate::watcher::Token;
 use denali_client::Desired;
@@ -253,9 +253,11 @@ impl Keeper<'_> {
         match told {
             Told::Wanted { ports } => {
                 for number in ports {
-                    let known = self.guests.get(number as usize).is_some_and(Guest::waits);
-                    if known && self.stops == 0 {
-                        self.wake(number, Reason::Arrival);
+                    match self.guests.get_mut(number as usize).map(|guest| &mut guest.state) {
+                        Some(State::Waits) if self.stops == 0 => self.wake(number, Reason::Arrival),
+                        // Its monitor is about to end, and has closed its wire already.
+                        Some(State::Lives(living)) => living.wanted = true,
+                        _ => {}
                     }
                 }
             }

@@ -7,11 +7,13 @@ use crate::process;
 use crate::registry::Case;
 use crate::supervisor::{Host, Supervisor, create, kill};
 use denali_client::{Action, Create, Desired, GuestState};
+use serde_json::json;
 use std::net::SocketAddr;
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::each("guests_of_a_killed_supervisor_serve_and_are_adopted", supervisor_killed),
+        Case::each("guests_with_sockets_of_their_own_are_adopted_and_wake", own_sockets),
         Case::each("a_supervisor_that_leaves_leaves_its_guests_running", leaves),
         Case::each("a_supervisor_that_stops_parks_all_and_the_next_resumes_those_that_ran", stops),
         Case::each("a_supervisor_that_has_no_time_to_park_loses_memory_and_no_guest", hurries),
@@ -75,6 +77,44 @@ fn supervisor_killed(backend: Backend) {
     assert_goes_on(awake, &before, 5);
     supervisor.must(Action::Stop, &["awake"]);
     assert_eq!(supervisor.view("awake").state, GuestState::Stopped);
+    supervisor.stop();
+}
+
+/// Ports that are published without the switch: so many that no monitor that waits could be given the guest.
+fn own_sockets(backend: Backend) {
+    let host = Host::new(backend);
+    let supervisor = host.start();
+    let ports: Vec<String> =
+        (0..254).map(|number| format!("127.0.0.1:0:{}", 80 + number)).collect();
+    for (name, published) in [("few", 1), ("many", ports.len())] {
+        let mut guest = host.probe();
+        guest["net"] = json!([{ "backend": { "user": { "publish": ports[..published] } } }]);
+        supervisor.add(name, guest);
+    }
+    let names = ["few", "many"];
+    let known = names.map(|name| {
+        let published = supervisor.count(name, "published");
+        let wanted = if name == "few" { 1 } else { ports.len() };
+        assert_eq!(published, wanted, "{name}");
+        supervisor.pid(name)
+    });
+    supervisor.kill();
+    let supervisor = host.start();
+    assert_eq!(names.map(|name| supervisor.pid(name)), known);
+    for name in names {
+        supervisor.must(Action::Park, &[name]);
+        // Where it listens while it is parked is opened anew.
+        supervisor.wait_for(name, "published", 0);
+    }
+    supervisor.wait_for_disk();
+    supervisor.kill();
+    let supervisor = host.start();
+    for name in names {
+        supervisor.wait_for(name, "published", 0);
+    }
+    let woken = supervisor.count("few", "woken");
+    assert_eq!(supervisor.check("few").count, 1);
+    assert!(supervisor.count("few", "woken") >= woken);
     supervisor.stop();
 }
 
