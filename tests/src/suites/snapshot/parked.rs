@@ -32,7 +32,10 @@ fn snapshot(backend: Backend, home: &Home, mib: u64) -> (PathBuf, Checked) {
     let (guest, address) = home.start_as(backend, &home.parkable(&format!("memory-hash {mib}")));
     Lines::connect(address).order("dirty", 50);
     let before = check(&guest);
-    (copy(home, "copy"), before)
+    let path = copy(home, "copy");
+    drop(guest);
+    wait_until("the region of the guest that is gone is removed", || home.regions().is_empty());
+    (path, before)
 }
 
 fn control(snapshot: &Path) -> PathBuf {
