@@ -22,6 +22,9 @@ use std::os::fd::{AsFd, OwnedFd};
 /// How long nobody must have woken before the pool is filled again, in ms: who wakes needs the processors.
 pub(crate) const REFILL_PAUSE_MS: i32 = 20;
 
+/// How long until the registry is looked at again for those who wait for it, in ms.
+const UNSAID_PAUSE_MS: i32 = 2;
+
 /// How long it is left alone if that fails.
 const FAILED_PAUSE_MS: i32 = 1000;
 
@@ -160,6 +163,7 @@ impl<'a> Keeper<'a> {
             if self.fleet.is_some() {
                 self.work();
                 self.admit();
+                self.say_written();
             }
             if let Some(message) = self.registry.as_ref().and_then(Registry::take_problem) {
                 self.teller.tell(&Event::Notice { name: "", message });
@@ -237,7 +241,12 @@ impl<'a> Keeper<'a> {
         if busy || self.may_take_from_queue() {
             return Some(0);
         }
-        (self.pool.lacks().is_some() && self.stops == 0).then_some(self.pause_ms)
+        let refills = self.pool.lacks().is_some() && self.stops == 0;
+        let refill = refills.then_some(self.pause_ms);
+        // The thread that writes the registry does not say when it has.
+        let unsaid = self.fleet.as_ref().is_some_and(|fleet| !fleet.unsaid.is_empty());
+        let written = unsaid.then_some(UNSAID_PAUSE_MS);
+        [refill, written].into_iter().flatten().min()
     }
 
     fn use_spare_time(&mut self) {

@@ -81,8 +81,8 @@ fn a_picture_changes_until_somebody_leaves() {
     let sample =
         |name: &str| [whole("200 OK", &host(1, 1)), stream([guest(name, "running").to_string()])];
     let answers = [sample("web-1"), sample("QUXYZ")].concat();
-    let supervisor = Supervisor::new(folder(), "top.sock", answers);
-    let mut seat = Seat::new(&["top", "--socket", "top.sock"]);
+    let supervisor = Supervisor::new(folder(), "terminal-top.sock", answers);
+    let mut seat = Seat::new(&["top", "--socket", "terminal-top.sock"]);
     seat.wait_for("web-1");
     assert!(!seat.is_usual(), "keys are not shown");
     seat.wait_for("QUXYZ");
@@ -110,8 +110,8 @@ fn a_console_is_left_by_a_key() {
         typed
     });
     let answer = whole("200 OK", &inspection("db", Some(&path), None));
-    let _supervisor = Supervisor::new(folder(), "console.sock", vec![answer]);
-    let mut seat = Seat::new(&["console", "db", "--socket", "console.sock"]);
+    let _supervisor = Supervisor::new(folder(), "terminal-console.sock", vec![answer]);
+    let mut seat = Seat::new(&["console", "db", "--socket", "terminal-console.sock"]);
     seat.wait_for("Ctrl-] leaves");
     seat.wait_for("login: ");
     assert!(!seat.is_usual());
@@ -132,8 +132,8 @@ fn long_work_shows_how_far_it_is_and_leaves_one_line() {
         outcome(&format!("web-{number}"), (number % 100 == 0).then_some((124, "no room")))
     });
     let answers = vec![stream(guests), stream(outcomes)];
-    let supervisor = Supervisor::new(folder(), "park.sock", answers);
-    let seat = Seat::new(&["park", "web-*", "--socket", "park.sock"]);
+    let supervisor = Supervisor::new(folder(), "terminal-park.sock", answers);
+    let seat = Seat::new(&["park", "web-*", "--socket", "terminal-park.sock"]);
     let (status, written) = seat.end();
     assert_eq!(status.code(), Some(124), "{written}");
     assert!(written.contains("parking [") && written.contains("/300"), "{written}");

@@ -3,7 +3,7 @@
 use super::orders::{Work, tell, wrong};
 use crate::clock;
 use crate::event::{Event, Reason};
-use crate::guest::{Phase, State};
+use crate::guest::{Guest, Phase, State};
 use crate::keeper::Keeper;
 use crate::order::Stream;
 use denali_abi::status::HOST_LACKS;
@@ -11,6 +11,7 @@ use denali_client::{Act, Action, Desired, Outcome, Problem};
 use denali_config::Document;
 use denali_control::{Request, Tell};
 use denali_launcher::SwapSpace;
+use denali_swap::GuestId;
 use nix::sys::signal::Signal;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -79,17 +80,37 @@ impl Keeper<'_> {
             Action::Wake => self.wake_guest(number),
             Action::Remove => self.remove_guest(number),
         };
+        let Guest { id, name, .. } = &self.guests[number as usize];
+        let (id, name) = (*id, name.clone());
         match done {
-            Ok(None) => {}
+            Ok(None) if action == Action::Remove => self.forget_guest(number),
+            // What it is meant to do may be another thing than before.
+            Ok(None) => self.remember(number),
             Ok(Some(Goal::Runs)) => return self.wait_to_run(number, asker),
             Ok(Some(goal)) => return self.wait(number, goal, asker),
-            Err(problem) => {
-                return say(asker, &self.guests[number as usize].name, Some(problem));
-            }
+            Err(problem) => return say(asker, &name, Some(problem)),
         }
-        say(asker, &self.guests[number as usize].name, None);
-        if action == Action::Remove {
-            self.forget_guest(number);
+        self.say_done(id, &name, asker);
+    }
+
+    /// Tells somebody that a guest does as it was asked to, as soon as the registry has it on the disk: what was told is so
+    /// whatever happens then.
+    pub(crate) fn say_done(&mut self, id: GuestId, name: &str, asker: &Asker) {
+        let written = self.registry.as_ref().is_none_or(|registry| registry.has_written(id));
+        match &mut self.fleet {
+            Some(fleet) if !written => fleet.unsaid.push_back((id, name.into(), asker.clone())),
+            _ => say(asker, name, None),
+        }
+    }
+
+    /// Tells those whose guests the registry has by now; it writes them in order.
+    pub(crate) fn say_written(&mut self) {
+        let (Some(fleet), Some(registry)) = (&mut self.fleet, &self.registry) else { return };
+        while let Some((id, name, asker)) = fleet.unsaid.front()
+            && registry.has_written(*id)
+        {
+            say(asker, name, None);
+            fleet.unsaid.pop_front();
         }
     }
 
@@ -288,17 +309,18 @@ impl Keeper<'_> {
             return;
         };
         let removes = waiters.iter().any(|waiter| waiter.goal == Goal::Removed);
-        let name = self.guests[number as usize].name.clone();
-        let mut left = Vec::new();
+        let Guest { id, name, .. } = &self.guests[number as usize];
+        let (id, name) = (*id, name.clone());
+        let (mut left, mut done) = (Vec::new(), Vec::new());
         for waiter in waiters {
             match (waiter.goal, goal) {
-                (wanted, reached) if wanted == reached => say(&waiter.asker, &name, None),
-                (Goal::Removed, Goal::Stopped) => say(&waiter.asker, &name, None),
+                (wanted, reached) if wanted == reached => done.push(waiter.asker),
+                (Goal::Removed, Goal::Stopped) => done.push(waiter.asker),
                 // On its way.
                 (Goal::Parked, Goal::Runs) | (Goal::Stopped | Goal::Removed, _) => {
                     left.push(waiter);
                 }
-                (Goal::Runs, Goal::Parked) => say(&waiter.asker, &name, None),
+                (Goal::Runs, Goal::Parked) => done.push(waiter.asker),
                 _ => say(&waiter.asker, &name, Some(wrong("it was stopped meanwhile"))),
             }
         }
@@ -308,6 +330,9 @@ impl Keeper<'_> {
                 fleet.waiters.insert(number, left);
             }
             _ => {}
+        }
+        for asker in done {
+            self.say_done(id, &name, &asker);
         }
     }
 
@@ -350,8 +375,7 @@ impl Keeper<'_> {
             self.notice(number, format!("its region is left: {why}"));
         }
         self.forget(number);
-        let guest =
-            std::mem::replace(&mut self.guests[number as usize], crate::guest::Guest::vacant());
+        let guest = std::mem::replace(&mut self.guests[number as usize], Guest::vacant());
         let Some(fleet) = &mut self.fleet else { return };
         fleet.names.remove(&guest.name);
         fleet.gate.forget(number);

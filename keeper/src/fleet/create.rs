@@ -112,7 +112,10 @@ impl Keeper<'_> {
                 self.wake(number, crate::event::Reason::Start);
                 self.wait_to_run(number, &creating.asker);
             }
-            Ok(_) => say(&creating.asker, &name, None),
+            Ok(number) => {
+                let id = self.guests[number as usize].id;
+                self.say_done(id, &name, &creating.asker);
+            }
             Err(problem) => {
                 let lacks = problem.status == HOST_LACKS;
                 say(&creating.asker, &name, Some(problem));

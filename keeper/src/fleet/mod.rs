@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `start` | the keeper of a fleet begins: guests of the registry, monitors that are still there |
 //! | `adopt` | monitors that another keeper left are taken over |
+//! | `collect` | what no guest has any more is removed |
 //! | `orders` | what is asked for, and by and by done |
 //! | `create` | guests are made |
 //! | `acts` | guests are started, stopped, parked, woken, removed |
@@ -15,6 +16,7 @@
 
 mod acts;
 mod adopt;
+mod collect;
 mod create;
 mod disk;
 mod ends;
@@ -29,10 +31,11 @@ use crate::event::Reason;
 use crate::keeper::Keeper;
 use crate::order::Orders;
 pub(crate) use acts::Goal;
-use acts::Waiter;
+use acts::{Asker, Waiter};
 use create::Template;
 use denali_config::HostConfig;
 use denali_scheduler::gatekeeper::Gatekeeper;
+use denali_swap::GuestId;
 use network::Network;
 use orders::Work;
 use std::collections::{HashMap, VecDeque};
@@ -67,6 +70,8 @@ pub(crate) struct Fleet {
     pub(crate) templates: HashMap<PathBuf, Rc<Template>>,
     /// Requests that are being done.
     pub(crate) work: VecDeque<Work>,
+    /// Those who are told that something is done when the registry has it, and of which guest.
+    pub(crate) unsaid: VecDeque<(GuestId, Box<str>, Asker)>,
     /// Those who wait for something to become of a guest.
     pub(crate) waiters: HashMap<u32, Vec<Waiter>>,
     pub(crate) gate: Gatekeeper,

@@ -27,7 +27,7 @@ const PARK_AFTER: &str = "10s";
 
 /// Names of the host's key and of the folder of regions, in the folder of the keeper's state.
 const KEY: &str = "host.key";
-const SWAP: &str = "swap";
+pub(super) const SWAP: &str = "swap";
 
 impl<'a> Keeper<'a> {
     /// A keeper of a fleet, for its supervisor: with all guests of its state, of which those that have
@@ -75,6 +75,10 @@ impl<'a> Keeper<'a> {
     fn take_up(&mut self) -> Result<(Vec<u32>, Vec<u32>), LaunchError> {
         let Some(registry) = &self.registry else { return Ok((Vec::new(), Vec::new())) };
         let (records, problems) = registry.read()?;
+        // What a record is of that cannot be read may still be wanted.
+        if problems.is_empty() {
+            self.collect(&records);
+        }
         for message in problems {
             self.teller.tell(&Event::Notice { name: "", message });
         }
@@ -267,6 +271,7 @@ impl Fleet {
             tenants: Vec::new(),
             templates: HashMap::new(),
             work: VecDeque::new(),
+            unsaid: VecDeque::new(),
             waiters: HashMap::new(),
             gate,
             wanted: HashMap::new(),
