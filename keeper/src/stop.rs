@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::event::Reason;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, SWITCH_SOCKET};
 use crate::guest::{Guest, Phase, State};
 use crate::keeper::Keeper;
 use denali_control::{Request, Tell};
@@ -106,6 +106,8 @@ impl Keeper<'_> {
             && let Some(network) = &fleet.network
         {
             network.end();
+            // One that is left is replaced by the next keeper.
+            let _ = std::fs::remove_file(fleet.told.run.join(SWITCH_SOCKET));
         }
         self.close_registry();
     }

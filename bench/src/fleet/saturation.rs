@@ -10,7 +10,7 @@ const FOLLOWS: f64 = 0.95;
 const P99_MAX_MS: f64 = 1000.0;
 
 /// Where the search begins, in requests a second, and where it gives up.
-const FIRST: f64 = 50.0;
+const FIRST: f64 = 400.0;
 const LAST: f64 = 500_000.0;
 
 /// The search ends when what is known to be followed and what is not are closer than this ratio.

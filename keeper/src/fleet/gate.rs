@@ -155,11 +155,27 @@ impl Keeper<'_> {
         if !notable {
             return;
         }
-        let text = decision.to_string();
+        let decision = self.in_words(decision);
         let name = &self.guests[number as usize].name;
-        self.teller.publish(name, What::Gate { decision: text.clone() });
         if let Some(fleet) = &mut self.fleet {
-            fleet.decided = text;
+            fleet.decided = format!("{name}: {decision}");
+        }
+        self.teller.publish(name, What::Gate { decision });
+    }
+
+    /// A decision about a guest, with the names of others.
+    fn in_words(&self, decision: &Decision) -> String {
+        match *decision {
+            Decision::Admit { waited_ns, .. } => {
+                format!("let in, after {} ms", waited_ns / 1_000_000)
+            }
+            Decision::Evict { why, made_for, idle_ns, .. } => {
+                let other =
+                    made_for.map(|guest| format!(" for {}", self.guests[guest as usize].name));
+                let other = other.unwrap_or_default();
+                format!("parks it{other}, idle for {} ms: {why}", idle_ns / 1_000_000)
+            }
+            Decision::Refuse { why, .. } => format!("refused: {why}"),
         }
     }
 

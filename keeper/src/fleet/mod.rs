@@ -37,6 +37,7 @@ use denali_config::HostConfig;
 use denali_scheduler::gatekeeper::Gatekeeper;
 use denali_swap::GuestId;
 use network::Network;
+pub(crate) use network::SWITCH_SOCKET;
 use orders::Work;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;

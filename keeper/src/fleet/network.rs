@@ -19,6 +19,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Name of the switch's socket.
+pub(crate) const SWITCH_SOCKET: &str = "switch.sock";
+
 /// The switch's MAC address; guests' follow from their numbers.
 const SWITCH_MAC: [u8; 6] = [0x02, 0x44, 0xff, 0xff, 0xff, 0xff];
 
@@ -62,7 +65,7 @@ impl Network {
     /// # Errors
     /// What is wrong, in one line.
     pub(crate) fn open(told: &super::Supervision) -> Result<Self, String> {
-        let path = told.run.join("switch.sock");
+        let path = told.run.join(SWITCH_SOCKET);
         let (client, is_new) = match Client::connect(&path) {
             Ok(client) => (client, false),
             Err(_) => (begin(told, &path)?, true),
