@@ -10,12 +10,13 @@ use denali_client::Desired;
 use denali_config::{AmongGuests, Document, NetBackend, Protocol, Publish, SwitchBackend};
 use denali_control::{Request, Tell, pair};
 use denali_launcher::{LaunchError, open_port};
-use denali_switch::client::{Table, control_socket};
+use denali_switch::client::{PORTS_IN_MESSAGE, Table, control_socket};
 use denali_switch::protocol::{Ask, Port, Told, VERSION};
 use denali_switch::{Client, Options, Policy, start, tun};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,10 @@ const SWITCH_MAC: [u8; 6] = [0x02, 0x44, 0xff, 0xff, 0xff, 0xff];
 
 /// How long a switch may take to say who it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is waited for a switch that is behind, and for how long each time, in ms.
+const ROOM_TRIES: u32 = 20;
+const ROOM_PATIENCE_MS: u16 = 100;
 
 /// How long after a failure the switch is started again, in ns.
 const AGAIN_NS: u64 = 1_000_000_000;
@@ -75,7 +80,7 @@ impl Network {
     }
 
     /// Readable when the switch says something.
-    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.client.as_fd()
     }
 
@@ -87,18 +92,35 @@ impl Network {
     /// Makes the wire of a guest that gets a monitor; the monitor's end.
     pub(crate) fn connect(&self, number: u32) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair()?;
-        self.client.ask(&Ask::Connect { port: number }, Some(theirs.as_fd()))?;
+        self.ask(&Ask::Connect { port: number }, Some(theirs.as_fd()))?;
         Ok(ours)
     }
 
     /// Has the switch have these ports.
     pub(crate) fn set(&self, ports: &[Port]) -> io::Result<()> {
-        self.client.set(ports)
+        for some in ports.chunks(PORTS_IN_MESSAGE) {
+            self.ask(&Ask::Set { ports: some.to_vec() }, None)?;
+        }
+        Ok(())
+    }
+
+    /// Asks; a switch that is behind is waited for, for a moment.
+    fn ask(&self, ask: &Ask, passed: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        for _ in 0..ROOM_TRIES {
+            match self.client.ask(ask, passed) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut socket = [PollFd::new(self.client.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut socket, ROOM_PATIENCE_MS)?;
+                }
+                done => return done,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it takes no requests"))
     }
 
     /// Has the switch forget a port.
     pub(crate) fn remove(&self, number: u32) -> io::Result<()> {
-        self.client.ask(&Ask::Remove { ports: vec![number] }, None)
+        self.ask(&Ask::Remove { ports: vec![number] }, None)
     }
 
     /// Has a port of the host lead into a guest.
@@ -110,12 +132,12 @@ impl Network {
     ) -> io::Result<()> {
         let udp = publish.protocol == Protocol::Udp;
         let ask = Ask::Publish { port: number, guest_port: publish.guest_port, udp };
-        self.client.ask(&ask, Some(socket.as_fd()))
+        self.ask(&ask, Some(socket.as_fd()))
     }
 
     /// Asks for all that is wanted.
     pub(crate) fn ask_for_all(&self) -> io::Result<()> {
-        self.client.ask(&Ask::Ports {}, None)
+        self.ask(&Ask::Ports {}, None)
     }
 
     /// Has it end.
@@ -342,11 +364,8 @@ impl Keeper<'_> {
         }
         let network = self.fleet.as_ref().and_then(|fleet| fleet.network.as_ref());
         let told = network.map(|network| {
-            // So many that waiting is right.
-            network.wait_when_full(true)?;
             network.set(&ports)?;
-            network.ask_for_all()?;
-            network.wait_when_full(false)
+            network.ask_for_all()
         });
         if let Some(Err(error)) = told {
             let message = format!("the switch cannot be told of guests: {error}");
@@ -373,16 +392,6 @@ impl Keeper<'_> {
     /// Whether a guest that was parked comes back at once.
     pub(crate) fn returns(&self, number: u32) -> bool {
         self.stops == 0 && self.guests[number as usize].file.desired == Desired::Running
-    }
-}
-
-impl Network {
-    /// Has requests wait while the switch is behind, or not.
-    fn wait_when_full(&self, waits: bool) -> io::Result<()> {
-        use nix::fcntl::{FcntlArg, OFlag, fcntl};
-        let flags = if waits { OFlag::empty() } else { OFlag::O_NONBLOCK };
-        fcntl(self.client.as_fd(), FcntlArg::F_SETFL(flags))?;
-        Ok(())
     }
 }
 
