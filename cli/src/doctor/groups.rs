@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 /// Where control groups are.
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// Memory that a guest which idles takes, in bytes.
-const MEMORY: u64 = 1 << 20;
-
 /// What version 1 says where there is no limit, or more.
 const UNLIMITED: u64 = 1 << 60;
 
@@ -94,7 +91,7 @@ fn memory(root: &Root, own: &str, fleet: Fleet) -> Option<Finding> {
     if most >= UNLIMITED {
         return None;
     }
-    let least = fleet.guests.saturating_mul(MEMORY);
+    let least = fleet.guests.saturating_mul(super::fleet::MEMORY);
     if most >= least {
         let text = format!("{} at most in this control group", bytes(most));
         return Some(Finding::new("memory.max", Verdict::Good, text));

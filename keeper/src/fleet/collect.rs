@@ -17,6 +17,10 @@ impl Keeper<'_> {
     /// looked at; regions that a configuration places elsewhere may be somebody else's.
     pub(crate) fn collect(&mut self, records: &[Record]) {
         let Some(state) = self.settings.state else { return };
+        // A registry that was taken away is put back by somebody, perhaps, who then looks for all of it.
+        if records.is_empty() {
+            return;
+        }
         let images: HashSet<ImageHash> =
             records.iter().filter_map(|record| record.image.parse().ok()).collect();
         let guests: HashSet<GuestId> = records.iter().map(|record| record.id).collect();

@@ -97,6 +97,8 @@ impl Keeper<'_> {
         let image = Rc::new(snapshot.image(self.images.store())?);
         let template = Rc::new(Template { snapshot, image });
         if let Some(fleet) = &mut self.fleet {
+            // Those that nobody makes guests of now are opened again when somebody does.
+            fleet.templates.retain(|_, template| Rc::strong_count(template) > 1);
             fleet.templates.insert(path.to_path_buf(), template.clone());
         }
         Ok(template)

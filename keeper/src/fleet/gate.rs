@@ -15,7 +15,8 @@ use std::os::fd::AsFd;
 /// Most guests that come at a time: more would wait for the processors, and each for all others.
 const COMING_MAX: usize = 16;
 
-/// What a monitor and the kernel's part of its machine take, in bytes, as measured (`docs/performance.md`).
+/// What a monitor and the kernel's part of its machine take, in bytes: with the pages below, what ten thousand guests
+/// took each (`docs/performance.md`).
 const MONITOR_BYTES: u64 = 768 << 10;
 
 /// What a guest is counted for of which nothing is known yet: its own pages, in bytes.

@@ -68,6 +68,8 @@ pub(crate) struct Fleet {
     /// Numbers that no guest has, below the largest that one has.
     pub(crate) vacant: Vec<u32>,
     pub(crate) tenants: Vec<Tenant>,
+    /// Their places by their names.
+    pub(crate) tenant_numbers: HashMap<Rc<str>, u32>,
     pub(crate) templates: HashMap<PathBuf, Rc<Template>>,
     /// Requests that are being done.
     pub(crate) work: VecDeque<Work>,
@@ -99,9 +101,8 @@ pub(crate) struct Fleet {
 }
 
 /// Somebody whose guests are counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tenant {
-    pub(crate) name: Rc<str>,
     pub(crate) guests: u64,
 }
 
@@ -118,16 +119,16 @@ pub(crate) struct Totals {
 impl Fleet {
     /// The number of a tenant.
     pub(crate) fn tenant(&mut self, name: &str) -> u32 {
-        let known = self.tenants.iter().position(|tenant| *tenant.name == *name);
-        let number = known.unwrap_or_else(|| {
-            self.tenants.push(Tenant { name: name.into(), guests: 0 });
-            let number = self.tenants.len() - 1;
-            if let Some(quota) = self.told.host.tenants.get(name) {
-                self.gate.set_quota(number as u32, gate::quota(quota));
-            }
-            number
-        });
-        number as u32
+        if let Some(known) = self.tenant_numbers.get(name) {
+            return *known;
+        }
+        let number = self.tenants.len() as u32;
+        self.tenants.push(Tenant::default());
+        self.tenant_numbers.insert(name.into(), number);
+        if let Some(quota) = self.told.host.tenants.get(name) {
+            self.gate.set_quota(number, gate::quota(quota));
+        }
+        number
     }
 
     /// A guest has come back.

@@ -13,7 +13,7 @@ use denali_launcher::{LaunchError, open_port};
 use denali_switch::client::{PORTS_IN_MESSAGE, Table, control_socket};
 use denali_switch::protocol::{Ask, Port, Told, VERSION};
 use denali_switch::{Client, Options, Policy, start, tun};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,9 @@ const SWITCH_MAC: [u8; 6] = [0x02, 0x44, 0xff, 0xff, 0xff, 0xff];
 
 /// How long a switch may take to say who it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most messages of the switch that are heard before others are.
+const MESSAGES_MAX: usize = 64;
 
 /// How often it is waited for a switch that is behind, and for how long each time, in ms.
 const ROOM_TRIES: u32 = 20;
@@ -172,7 +175,12 @@ fn begin(told: &super::Supervision, path: &PathBuf) -> Result<Client, String> {
 fn greet(mut client: Client) -> io::Result<(Client, Activity)> {
     client.ask(&Ask::Hello { version: VERSION }, None)?;
     let until = Instant::now() + HELLO_PATIENCE;
-    while Instant::now() < until {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut socket = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut socket, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))? == 0 {
+            break;
+        }
         let Some((told, passed)) = client.receive()? else { break };
         if let (Told::Hello { version, .. }, Some(table)) = (told, passed) {
             if version != VERSION {
@@ -261,7 +269,7 @@ impl Keeper<'_> {
 
     /// Hears what the switch says.
     pub(crate) fn hear_switch(&mut self) {
-        loop {
+        for _ in 0..MESSAGES_MAX {
             let Some(network) = self.fleet.as_mut().and_then(|fleet| fleet.network.as_mut()) else {
                 return;
             };

@@ -269,6 +269,7 @@ impl Fleet {
             names: HashMap::new(),
             vacant: Vec::new(),
             tenants: Vec::new(),
+            tenant_numbers: HashMap::new(),
             templates: HashMap::new(),
             work: VecDeque::new(),
             unsaid: VecDeque::new(),
